@@ -1,0 +1,135 @@
+"""What the kubelet hands to the program of a container, and what it expects of it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shlex
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..controllers.client import KubeClient
+    from ..layout import ClusterLayout
+
+
+@dataclass
+class Container:
+    """The main container of a pod that is starting: everything that its spec asked for is resolved.
+
+    Attributes:
+        cluster: the cluster's addresses and folders.
+        client: a client of the API server with the rights of the pod's own service account.
+        token: the bearer token (a signed JWT) of that service account: what a pod finds under
+            /var/run/secrets/kubernetes.io/serviceaccount/token.
+        pod: the Pod object.
+        address: the pod's IP.
+        env: the container's environment, `secretKeyRef` and the like resolved.
+        files: absolute path in the container → content, of every Secret, ConfigMap, downward API and
+            projected volume that the container mounts.
+        arguments: command and args, in one list.
+        folder: a private folder (0700) for this pod's files; removed with the pod.
+        data: a folder that lives as long as the PersistentVolumeClaim (or the pod, where there is none).
+        log: appends a line to what `kubectl logs` shows.
+    """
+
+    cluster: ClusterLayout
+    client: KubeClient
+    token: str
+    pod: dict[str, Any]
+    address: str
+    env: dict[str, str]
+    files: dict[str, bytes]
+    arguments: list[str]
+    folder: Path
+    data: Path
+    log: Callable[[str], None]
+    flags: dict[str, list[str]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.flags = parse_flags(self.arguments)
+
+    @property
+    def name(self) -> str:
+        return self.pod["metadata"]["name"]
+
+    @property
+    def namespace(self) -> str:
+        return self.pod["metadata"]["namespace"]
+
+    @property
+    def component(self) -> str:
+        return self.pod["metadata"].get("labels", {}).get("component", "")
+
+    def flag(self, name: str, default: str = "") -> str:
+        """The last value of a flag given as -name=value, -name value or --name=value; `true` for a bare one."""
+        return self.flags.get(name, [default])[-1]
+
+
+_VARIABLE = re.compile(r"\$\{(\w+)\}|\$\((\w+)\)")
+
+
+def parse_flags(arguments: list[str]) -> dict[str, list[str]]:
+    """Go-style flags of a command line, also where the command is a shell script in one argument.
+
+    >>> parse_flags(["/bin/sh", "-ec", "exec tool sub \\\\\\n  -name=a -on \\\\\\n  --list=1 -list=2"])
+    {'ec': ['true'], 'name': ['a'], 'on': ['true'], 'list': ['1', '2']}
+    """
+    words: list[str] = []
+    for argument in arguments:
+        words += shlex.split(argument, comments=True) if re.search(r"\s", argument) else [argument]
+    flags: dict[str, list[str]] = {}
+    for position, word in enumerate(words):
+        match = re.fullmatch(r"--?([A-Za-z][\w-]*)(?:=(.*))?", word, re.DOTALL)
+        if not match:
+            continue
+        name, value = match.groups()
+        if value is None:
+            following = words[position + 1] if position + 1 < len(words) else "-"
+            value = "true" if following.startswith("-") or "/" not in following else following
+        flags.setdefault(name, []).append(value)
+    return flags
+
+
+Job = Callable[[Container], Awaitable[int]]
+"""The work of a Job's container; returns the exit code. Its last log line says why it failed."""
+
+
+class Program(ABC):
+    """A long-running container."""
+
+    def __init__(self, container: Container):
+        self.container = container
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Start it; returns when it is started, which is not yet ready. Raises an Exception that says why not."""
+
+    @abstractmethod
+    async def ready(self) -> bool:
+        """Whether it answers; the pod's Ready condition follows it. Called several times a second."""
+
+    @abstractmethod
+    async def wait(self) -> int:
+        """The exit code, once it has ended by itself; the kubelet then restarts it, with back-off."""
+
+    @abstractmethod
+    async def stop(self) -> None:
+        """End it, gracefully first, and everything that it started; harmless when it has ended already."""
+
+    async def exec(
+        self,
+        command: list[str],
+        stdin: asyncio.StreamReader | None,
+        stdout: Callable[[bytes], Awaitable[None]],
+        stderr: Callable[[bytes], Awaitable[None]],
+    ) -> int:
+        """Run a command in the container; only what the program's own class allows.
+
+        The base class allows nothing: like a container without a shell it answers 126 with a line on stderr.
+        """
+        await stderr(f'exec failed: "{command[0]}": not in this container\n'.encode())
+        return 126
