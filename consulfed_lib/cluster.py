@@ -1,0 +1,344 @@
+"""One Kubernetes cluster through one kubeconfig context.
+
+The official client does TLS, tokens, exec plugins and proxies; objects travel as plain dictionaries, because the
+client's models print a Secret's data in their repr. Nothing global is configured: every cluster has its own client.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import urllib3
+import yaml
+from kubernetes import client as kube
+from kubernetes import config as kube_config
+
+from .errors import ClusterError
+
+FIELD_MANAGER = "consulfed"
+PROXY_DEFAULTS = "consul.hashicorp.com/v1alpha1"
+_TIMEOUT = urllib3.Timeout(connect=10, read=60)
+
+for _name in ("kubernetes", "urllib3"):
+    logging.getLogger(_name).setLevel(logging.WARNING)  # at DEBUG they log bodies, Secrets included
+
+_CORE = {"namespaces", "secrets", "services", "pods", "persistentvolumeclaims", "configmaps", "nodes", "events"}
+_GROUPS = {
+    "statefulsets": "apps/v1",
+    "deployments": "apps/v1",
+    "jobs": "batch/v1",
+    "storageclasses": "storage.k8s.io/v1",
+    "customresourcedefinitions": "apiextensions.k8s.io/v1",
+    "proxydefaults": PROXY_DEFAULTS,
+    "selfsubjectaccessreviews": "authorization.k8s.io/v1",
+}
+
+
+def resource_path(resource: str, namespace: str = "", name: str = "") -> str:
+    """The API path of a resource, a namespace's resources, or one object.
+
+    >>> resource_path("secrets", "consul", "x")
+    '/api/v1/namespaces/consul/secrets/x'
+    """
+    version = "v1" if resource in _CORE else _GROUPS[resource]
+    path = f"/api/{version}" if version == "v1" else f"/apis/{version}"
+    if namespace:
+        path += f"/namespaces/{quote(namespace, safe='')}"
+    path += f"/{resource}"
+    return f"{path}/{quote(name, safe='')}" if name else path
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A command that ran in a pod; shaped like `subprocess.CompletedProcess`."""
+
+    command: tuple[str, ...]
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class Cluster:
+    """A cluster, reached through `context` of `kubeconfig` (None: the client's usual rules).
+
+    Raises ClusterError when the kubeconfig or the context is not there. Every method raises ClusterError when the
+    cluster does not answer or refuses; its `status` is the HTTP status.
+    """
+
+    def __init__(self, context: str, kubeconfig: str | None = None):
+        self.context = context
+        self.kubeconfig = kubeconfig
+        self._configuration = _configuration(context, kubeconfig)
+        self._api = kube.ApiClient(self._configuration)
+        self._pool = self._api.rest_client.pool_manager
+
+    def __repr__(self) -> str:
+        return f"<Cluster {self.context}>"
+
+    @property
+    def server(self) -> str:
+        """The API server's URL, as the kubeconfig has it."""
+        return self._configuration.host
+
+    # -- requests -----------------------------------------------------------------------------------------------
+
+    def _headers(self) -> dict[str, str]:
+        """Asked anew for each request: tokens of exec plugins are renewed in there."""
+        settings = self._configuration.auth_settings()
+        headers = {s["key"]: s["value"] for s in settings.values() if s["in"] == "header" and s["value"]}
+        return {**headers, "user-agent": "consulfed", "accept": "application/json"}
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        query: Mapping[str, str] | None = None,
+        content_type: str = "application/json",
+    ) -> dict[str, Any]:
+        """One request; the answer's JSON. Raises ClusterError with the API server's own words."""
+        url = f"{self.server}{path}" + (f"?{urlencode(query)}" if query else "")
+        headers = self._headers() | ({"content-type": content_type} if body is not None else {})
+        data = None if body is None else json.dumps(body).encode()
+        try:
+            answer = self._pool.request(method, url, body=data, headers=headers, timeout=_TIMEOUT, retries=False)
+        except urllib3.exceptions.HTTPError as error:
+            raise self._unreachable(error) from None
+        if answer.status >= 400:
+            raise self._refused(answer.status, answer.data, method, path)
+        return json.loads(answer.data) if answer.data else {}
+
+    def _unreachable(self, error: Exception) -> ClusterError:
+        reason = str(getattr(error, "reason", None) or error).rsplit(": ", 1)[-1] or type(error).__name__
+        return ClusterError(
+            f"The API server of {self.context} at {self.server} does not answer: {reason}.",
+            "see that the cluster is up and that its URL in the kubeconfig can be reached from here",
+        )
+
+    def _refused(self, status: int, data: bytes, method: str, path: str) -> ClusterError:
+        try:
+            message = json.loads(data).get("message", "")
+        except ValueError:
+            message = ""
+        hints = {
+            401: "renew the credentials of this context (log in again)",
+            403: "ask for these rights, or use a context that has them",
+            404: "",
+        }
+        return ClusterError(
+            f"{self.context} answers {status} to {method} {path}: {message or 'no message'}",
+            hints.get(status, "see the API server's message"),
+            status=status,
+        )
+
+    # -- objects ------------------------------------------------------------------------------------------------
+
+    def get(self, resource: str, namespace: str, name: str) -> dict[str, Any] | None:
+        """One object, None if it is not there."""
+        try:
+            return self.request("GET", resource_path(resource, namespace, name))
+        except ClusterError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def list(self, resource: str, namespace: str = "", labels: str = "") -> list[dict[str, Any]]:
+        """All objects of a kind, those with the labels where given; empty where the kind does not exist."""
+        try:
+            query = {"labelSelector": labels} if labels else None
+            return self.request("GET", resource_path(resource, namespace), query=query).get("items") or []
+        except ClusterError as error:
+            if error.status == 404:
+                return []
+            raise
+
+    def apply(self, resource: str, namespace: str, manifest: Mapping[str, Any], force: bool = True) -> dict[str, Any]:
+        """Server-side apply under our own field manager: fields of others stay theirs."""
+        query = {"fieldManager": FIELD_MANAGER, "force": "true" if force else "false"}
+        path = resource_path(resource, namespace, manifest["metadata"]["name"])
+        return self.request("PATCH", path, manifest, query=query, content_type="application/apply-patch+yaml")
+
+    def delete(self, resource: str, namespace: str, name: str) -> bool:
+        """Delete an object and what it owns; False if it was not there."""
+        try:
+            body = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
+            self.request("DELETE", resource_path(resource, namespace, name), body)
+        except ClusterError as error:
+            if error.status == 404:
+                return False
+            raise
+        return True
+
+    # -- questions ----------------------------------------------------------------------------------------------
+
+    def uid(self) -> str:
+        """The cluster's identity: the UID of the namespace kube-system."""
+        namespace = self.get("namespaces", "", "kube-system")
+        return namespace["metadata"]["uid"] if namespace else ""
+
+    def version(self) -> str:
+        return str(self.request("GET", "/version").get("gitVersion", ""))
+
+    def may(self, verb: str, resource: str, namespace: str = "", group: str = "", subresource: str = "") -> bool:
+        """Whether we may do that: a SelfSubjectAccessReview."""
+        attributes = {"verb": verb, "resource": resource, "group": group}
+        attributes |= {"namespace": namespace} if namespace else {}
+        attributes |= {"subresource": subresource} if subresource else {}
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": attributes},
+        }
+        answer = self.request("POST", resource_path("selfsubjectaccessreviews"), review)
+        return bool(answer.get("status", {}).get("allowed"))
+
+    def log_tail(self, namespace: str, pod: str, lines: int = 1) -> str:
+        """The last lines of a pod's log; empty if there is none yet."""
+        url = f"{self.server}{resource_path('pods', namespace, pod)}/log?tailLines={lines}"
+        try:
+            answer = self._pool.request("GET", url, headers=self._headers(), timeout=_TIMEOUT, retries=False)
+        except urllib3.exceptions.HTTPError as error:
+            raise self._unreachable(error) from None
+        return answer.data.decode("utf-8", "replace").strip() if answer.status == 200 else ""
+
+    # -- streams ------------------------------------------------------------------------------------------------
+
+    def exec(self, namespace: str, pod: str, command: Sequence[str], container: str = "") -> Completed:
+        """Run a command in a pod, without standard input, to its end."""
+        from kubernetes.stream import ws_client
+
+        query = [("stdout", "true"), ("stderr", "true"), *(("command", word) for word in command)]
+        query += [("container", container)] if container else []
+        url = f"{self.server}{resource_path('pods', namespace, pod)}/exec?{urlencode(query)}"
+        with self._stream_errors("exec", namespace, pod):
+            stream = ws_client.WSClient(self._configuration, ws_client.get_websocket_url(url), self._headers(), False)
+            stream.run_forever(timeout=60)
+            stdout, stderr = stream.read_stdout(timeout=0) or "", stream.read_stderr(timeout=0) or ""
+            code = stream.returncode
+            stream.close()
+        return Completed(tuple(command), 124 if code is None else code, stdout, stderr)
+
+    def dial(self, namespace: str, pod: str, port: int) -> socket.socket:
+        """A connection to a port of a pod, through the API server (port-forward)."""
+        from kubernetes.stream import ws_client
+
+        url = f"{self.server}{resource_path('pods', namespace, pod)}/portforward?ports={port}"
+        with self._stream_errors("port-forward", namespace, pod):
+            headers = self._headers() | {"sec-websocket-protocol": "v4.channel.k8s.io"}
+            forward = ws_client.portforward_call(self._configuration, "GET", url, headers=headers)
+        return forward.socket(port)
+
+    def _stream_errors(self, verb: str, namespace: str, pod: str) -> _StreamErrors:
+        return _StreamErrors(f"{self.context}: {verb} to pod {namespace}/{pod} failed")
+
+    def watching(self, *paths: str) -> Bell:
+        """A bell that rings whenever something under one of these API paths changes."""
+        return Bell(self, paths)
+
+    def events(self, path: str, stop: threading.Event) -> Iterator[None]:
+        """Yields once for each watch event under an API path; ends when the server ends the watch."""
+        url = f"{self.server}{path}?watch=1&timeoutSeconds=300"
+        timeout = urllib3.Timeout(connect=10, read=310)
+        answer = self._pool.request(
+            "GET", url, headers=self._headers(), timeout=timeout, retries=False, preload_content=False
+        )
+        try:
+            for _ in answer.stream(amt=None) if answer.status == 200 else ():
+                if stop.is_set():
+                    return
+                yield
+        finally:
+            answer.close()
+
+
+class _StreamErrors:
+    """Turns whatever the WebSocket client raises into one ClusterError, without headers or bodies in it."""
+
+    def __init__(self, what: str):
+        self._what = what
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if isinstance(error, Exception) and not isinstance(error, ClusterError):
+            reason = str(getattr(error, "reason", "") or type(error).__name__).splitlines()[0][:200]
+            raise ClusterError(
+                f"{self._what}: {reason}.", "see that the pod runs and that you may use it"
+            ) from None
+
+
+class Bell:
+    """Rings when something that is watched changes: `wait` returns at once then, and after `seconds` at the latest.
+
+    Where a watch breaks it rings too and is begun again, so that nobody waits for an event that is lost.
+    """
+
+    def __init__(self, cluster: Cluster, paths: Sequence[str]):
+        self._cluster, self._paths = cluster, paths
+        self._rung, self._stop = threading.Event(), threading.Event()
+
+    def __enter__(self) -> Bell:
+        for path in self._paths:
+            threading.Thread(target=self._listen, args=(path,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+
+    def _listen(self, path: str) -> None:
+        while not self._stop.is_set():
+            try:
+                for _ in self._cluster.events(path, self._stop):
+                    self._rung.set()
+            except (urllib3.exceptions.HTTPError, OSError):
+                self._rung.set()
+            self._stop.wait(0.5)
+
+    def ring(self) -> None:
+        self._rung.set()
+
+    def wait(self, seconds: float) -> None:
+        """Until something changed; at most 2 s, so that a lost event costs no more than that."""
+        self._rung.wait(min(seconds, 2.0))
+        self._rung.clear()
+
+
+def _configuration(context: str, kubeconfig: str | None) -> Any:
+    configuration = kube.Configuration()
+    where = kubeconfig or "the usual kubeconfig"
+    try:
+        kube_config.load_kube_config(config_file=kubeconfig, context=context, client_configuration=configuration)
+    except kube_config.ConfigException as error:
+        names = kubeconfig_contexts(kubeconfig)
+        if names and context not in names:
+            raise ClusterError(
+                f"The context {context!r} is not in {where}.", f"choose one of: {', '.join(names)}"
+            ) from None
+        raise ClusterError(
+            f"The kubeconfig for context {context!r} ({where}) cannot be used: {str(error).splitlines()[0]}.",
+            "for the sandbox, run `consulfed sandbox up`; else give `kubeconfig` in the parameters",
+        ) from None
+    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
+        raise ClusterError(
+            f"The kubeconfig {where} cannot be read: {type(error).__name__}.", "see that it is a kubeconfig"
+        ) from None
+    configuration.debug = False
+    return configuration
+
+
+def kubeconfig_contexts(kubeconfig: str | None) -> list[str]:
+    """Names of the contexts of a kubeconfig; empty if it cannot be read."""
+    try:
+        contexts, _ = kube_config.list_kube_config_contexts(config_file=kubeconfig)
+    except (kube_config.ConfigException, OSError, ValueError, TypeError, yaml.YAMLError):
+        return []
+    return [item["name"] for item in contexts]

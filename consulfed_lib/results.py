@@ -1,0 +1,215 @@
+"""What a step found and did: objects with a table for a person and data for a machine.
+
+Two kinds, never mixed: a check reads and ends in a `Finding`; an action changes and ends in a `Change`.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Severity = Literal["ok", "warning", "error", "skipped"]
+MARKS: dict[str, str] = {
+    "ok": "✔", "warning": "!", "error": "✘", "skipped": "–",
+    "unchanged": "=", "created": "+", "changed": "~", "deleted": "−",
+    "would create": "+", "would change": "~", "would delete": "−", "waits": "…",
+}  # fmt: skip
+"""A sign beside each word, because colour alone is lost in print and for many readers."""
+
+_COLOURS = {"ok": "#1a7f37", "warning": "#9a6700", "error": "#cf222e", "skipped": "#6e7781"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check saw.
+
+    Attributes:
+        id: the check's id, stable for as long as the check exists.
+        subject: the cluster, datacenter or ordered pair that it looked at.
+        severity: `ok`, `warning`, `error`, or `skipped` (not looked at: never counts as proven).
+        found: what was seen, with the value expected where it differs; never a secret.
+        hint: what to do about it; empty when all is well.
+    """
+
+    id: str
+    subject: str
+    severity: Severity
+    found: str
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What one action did, or would do in a dry run.
+
+    Attributes:
+        id: the action's id.
+        subject: the cluster that it writes to.
+        outcome: `unchanged`, `created`, `changed`, `deleted`, or `would create` …, or `waits` for another step.
+        what: the object, and what about it.
+        seconds: how long it took, waiting included.
+        undo: how it is taken back.
+    """
+
+    id: str
+    subject: str
+    outcome: str
+    what: str
+    seconds: float = 0.0
+    undo: str = ""
+
+    @property
+    def wrote(self) -> bool:
+        return self.outcome in {"created", "changed", "deleted"}
+
+
+class Table:
+    """Rows of one dataclass with a title: plain text for the log, HTML for the notebook."""
+
+    columns: Sequence[str] = ()
+
+    def __init__(self, title: str, rows: Iterable[Any] = ()):
+        self.title = title
+        self.rows = list(rows)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def data(self) -> list[dict[str, Any]]:
+        return [asdict(row) for row in self.rows]
+
+    def summary(self) -> str:
+        return f"{len(self.rows)} rows"
+
+    def _cell(self, row: Any, column: str) -> str:
+        value = getattr(row, column)
+        if column in {"severity", "outcome"}:
+            return f"{MARKS.get(value, '')} {value}".strip()
+        if isinstance(value, float):
+            return f"{value:.1f}" if value else ""
+        return str(value)
+
+    def __repr__(self) -> str:
+        head = f"{self.title}: {self.summary()}"
+        if not self.rows:
+            return head
+        cells = [[self._cell(row, column) for column in self.columns] for row in self.rows]
+        widths = [
+            max(len(c), *(len(line[i]) for line in cells)) for i, c in enumerate(self.columns[:-1])
+        ]
+        lines = [
+            "  ".join([*(c.ljust(w) for c, w in zip(line, widths, strict=False)), line[-1]]).rstrip()
+            for line in [list(self.columns), *cells]
+        ]
+        return "\n".join([head, *lines])
+
+    def _repr_html_(self) -> str:
+        def cell(row: Any, column: str) -> str:
+            style = "text-align:left"
+            if column == "severity":
+                style += f";white-space:nowrap;font-weight:600;color:{_COLOURS[row.severity]}"
+            return f'<td style="{style}">{html.escape(self._cell(row, column))}</td>'
+
+        head = "".join(f'<th style="text-align:left">{html.escape(c)}</th>' for c in self.columns)
+        body = "".join(
+            f"<tr>{''.join(cell(row, column) for column in self.columns)}</tr>" for row in self.rows
+        )
+        return (
+            f"<p><b>{html.escape(self.title)}</b>: {html.escape(self.summary())}</p>"
+            + (f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>" if self.rows else "")
+        )
+
+
+class Findings(Table):
+    """The findings of several checks."""
+
+    columns = ("id", "subject", "severity", "found", "hint")
+
+    @property
+    def errors(self) -> list[Finding]:
+        return [row for row in self.rows if row.severity == "error"]
+
+    @property
+    def passed(self) -> bool:
+        """Nothing wrong; a skipped check is not wrong, but it is not green either (see `proven`)."""
+        return not self.errors
+
+    @property
+    def proven(self) -> bool:
+        """Everything was looked at, and all of it is well (warnings allowed)."""
+        return bool(self.rows) and all(row.severity in {"ok", "warning"} for row in self.rows)
+
+    def summary(self) -> str:
+        counts = {s: sum(row.severity == s for row in self.rows) for s in ("ok", "warning", "error", "skipped")}
+        return ", ".join(f"{n} {s}" for s, n in counts.items() if n) or "nothing to check"
+
+
+class Changes(Table):
+    """What the actions of a step did, or would do."""
+
+    columns = ("id", "subject", "outcome", "what", "seconds", "undo")
+
+    @property
+    def wrote(self) -> bool:
+        return any(row.wrote for row in self.rows)
+
+    @property
+    def pending(self) -> bool:
+        """Something is still to be done: the rows of a plan that are not `unchanged`."""
+        return any(row.outcome != "unchanged" for row in self.rows)
+
+    def summary(self) -> str:
+        counts: dict[str, int] = {}
+        for row in self.rows:
+            counts[row.outcome] = counts.get(row.outcome, 0) + 1
+        return ", ".join(f"{n} {outcome}" for outcome, n in counts.items()) or "nothing to do"
+
+
+@dataclass
+class Result:
+    """The end of a notebook: what it is worth as a record.
+
+    `outcome` is `planned` (dry run), `unchanged`, `applied` or `verified`; a notebook that failed has no result.
+    """
+
+    notebook: str
+    federation: str
+    subject: str
+    outcome: str
+    checks: list[dict[str, Any]] = field(default_factory=list)
+    changes: list[dict[str, Any]] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+    consulfed: str = ""
+
+    MIME = "application/vnd.consulfed.result+json"
+
+    def data(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def __repr__(self) -> str:
+        return (
+            f"{self.notebook} {self.subject}: {self.outcome}"
+            f" ({len(self.checks)} checks, {len(self.changes)} actions, {self.seconds:.1f} s)"
+        )
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        rows = "".join(
+            f'<tr><th style="text-align:left">{html.escape(k)}</th>'
+            f'<td style="text-align:left">{html.escape(str(v))}</td></tr>'
+            for k, v in {
+                "outcome": self.outcome, "federation": self.federation, "subject": self.subject,
+                "checks": len(self.checks), "actions": len(self.changes),
+                **self.facts, "seconds": f"{self.seconds:.1f}",
+            }.items()
+        )  # fmt: skip
+        return {
+            "text/plain": repr(self),
+            "text/html": f"<p><b>{html.escape(self.notebook)}</b></p><table>{rows}</table>",
+            self.MIME: self.data(),
+        }
