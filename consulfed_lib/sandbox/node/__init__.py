@@ -1,1 +1,1 @@
-"""The node that runs pods: a kubelet whose containers are real Consul and Envoy processes, or work done here."""
+"""The node that runs pods: a kubelet whose containers are real Consul and Envoy, or work done here."""

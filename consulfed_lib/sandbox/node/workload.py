@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
+import os
 import re
 import shlex
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +36,8 @@ class Container:
         folder: a private folder (0700) for this pod's files; removed with the pod.
         data: a folder that lives as long as the PersistentVolumeClaim (or the pod, where there is none).
         log: appends a line to what `kubectl logs` shows.
+        tools: name → path of the programs on this machine (`consul`, `envoy`, `helm`, `kubectl`).
+        dns: the cluster's DNS, as far as pods use it to find each other.
     """
 
     cluster: ClusterLayout
@@ -47,10 +51,12 @@ class Container:
     folder: Path
     data: Path
     log: Callable[[str], None]
+    tools: Mapping[str, Path] = field(default_factory=dict)
+    dns: Dns = field(default_factory=lambda: NoDns())
     flags: dict[str, list[str]] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.flags = parse_flags(self.arguments)
+        self.flags = parse_flags(self.arguments, self.env)
 
     @property
     def name(self) -> str:
@@ -65,20 +71,85 @@ class Container:
         return self.pod["metadata"].get("labels", {}).get("component", "")
 
     def flag(self, name: str, default: str = "") -> str:
-        """The last value of a flag given as -name=value, -name value or --name=value; `true` for a bare one."""
+        """The last value of a flag given as -name=value, -name value or --name=value; a bare one: `true`."""
         return self.flags.get(name, [default])[-1]
 
+    def on_disk(self, path: str) -> Path:
+        """Where a file of the container, or a folder of them, is on this machine; written (0600) on demand.
 
-def parse_flags(arguments: list[str]) -> dict[str, list[str]]:
+        KeyError when the container has no such file.
+        """
+        root = self.folder / "files"
+        wanted = {name for name in self.files if name == path or name.startswith(path.rstrip("/") + "/")}
+        if not wanted:
+            raise KeyError(path)
+        for name in wanted:
+            write_private(root / name.lstrip("/"), self.files[name])
+        return root / path.strip("/")
+
+
+class Dns(ABC):
+    """The cluster's DNS: names of Services, and of the pods behind a headless one, to pod addresses."""
+
+    @abstractmethod
+    async def resolve(self, host: str) -> list[str]:
+        """Addresses of `name`, `name.namespace`, `name.namespace.svc…` or `pod.name.namespace.svc…`.
+
+        A literal address is its own answer; an unknown name has none: an empty list.
+        """
+
+
+class NoDns(Dns):
+    """Literal addresses only; for a container that is started outside a cluster, as in tests."""
+
+    async def resolve(self, host: str) -> list[str]:
+        try:
+            return [str(ipaddress.ip_address(host))]
+        except ValueError:
+            return []
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file that only this user can read, all at once: a reader sees the old content or the new."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    draft = path.with_name(f".{path.name}.draft")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+    draft.replace(path)
+
+
+def expand_variables(word: str, env: Mapping[str, str]) -> str:
+    """A word of a shell script with $NAME, ${NAME} and ${NAME?} replaced; what is not set becomes empty.
+
+    >>> expand_variables("-encrypt=${KEY}", {"KEY": "x"})
+    '-encrypt=x'
+    """
+    return re.sub(r"\$(?:\{(\w+)\??\}|(\w+))", lambda match: env.get(match[1] or match[2], ""), word)
+
+
+def parse_flags(arguments: list[str], env: Mapping[str, str] | None = None) -> dict[str, list[str]]:
     """Go-style flags of a command line, also where the command is a shell script in one argument.
+
+    In a script the shell would expand variables: with `env` they are expanded here. (Outside a script it is
+    the kubelet that expands, and its form is `$(NAME)`.)
 
     >>> parse_flags(["/bin/sh", "-e", "exec tool sub \\\\\\n  -name=a -on \\\\\\n  --list=1 -list=2"])
     {'e': ['exec'], 'name': ['a'], 'on': ['true'], 'list': ['1', '2']}
+    >>> parse_flags(["sh", "-ec", "tool -in=${NS} -x"], {"NS": "consul"})["in"]
+    ['consul']
     """
     words: list[str] = []
     for argument in arguments:
         script = argument.replace("\\\n", " ")
-        words += shlex.split(script, comments=True) if re.search(r"\s", script) else [script]
+        if not re.search(r"\s", script):
+            words.append(script)
+            continue
+        try:
+            found = shlex.split(script, comments=True)
+        except ValueError:  # a here-document with an apostrophe: no quoting to go by
+            found = script.split()
+        words += found if env is None else [expand_variables(word, env) for word in found]
     flags: dict[str, list[str]] = {}
     for position, word in enumerate(words):
         match = re.fullmatch(r"--?([A-Za-z][\w-]*)(?:=(.*))?", word, re.DOTALL)
@@ -104,7 +175,7 @@ class Program(ABC):
 
     @abstractmethod
     async def start(self) -> None:
-        """Start it; returns when it is started, which is not yet ready. Raises an Exception that says why not."""
+        """Start it; returns when it is started, which is not yet ready. Raises an Exception that says why."""
 
     @abstractmethod
     async def ready(self) -> bool:
