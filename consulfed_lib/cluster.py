@@ -29,7 +29,16 @@ _TIMEOUT = urllib3.Timeout(connect=10, read=60)
 for _name in ("kubernetes", "urllib3"):
     logging.getLogger(_name).setLevel(logging.WARNING)  # at DEBUG they log bodies, Secrets included
 
-_CORE = {"namespaces", "secrets", "services", "pods", "persistentvolumeclaims", "configmaps", "nodes", "events"}
+_CORE = {
+    "namespaces",
+    "secrets",
+    "services",
+    "pods",
+    "persistentvolumeclaims",
+    "configmaps",
+    "nodes",
+    "events",
+}
 _GROUPS = {
     "statefulsets": "apps/v1",
     "deployments": "apps/v1",
@@ -109,7 +118,9 @@ class Cluster:
         headers = self._headers() | ({"content-type": content_type} if body is not None else {})
         data = None if body is None else json.dumps(body).encode()
         try:
-            answer = self._pool.request(method, url, body=data, headers=headers, timeout=_TIMEOUT, retries=False)
+            answer = self._pool.request(
+                method, url, body=data, headers=headers, timeout=_TIMEOUT, retries=False
+            )
         except urllib3.exceptions.HTTPError as error:
             raise self._unreachable(error) from None
         if answer.status >= 400:
@@ -160,7 +171,9 @@ class Cluster:
                 return []
             raise
 
-    def apply(self, resource: str, namespace: str, manifest: Mapping[str, Any], force: bool = True) -> dict[str, Any]:
+    def apply(
+        self, resource: str, namespace: str, manifest: Mapping[str, Any], force: bool = True
+    ) -> dict[str, Any]:
         """Server-side apply under our own field manager: fields of others stay theirs."""
         query = {"fieldManager": FIELD_MANAGER, "force": "true" if force else "false"}
         path = resource_path(resource, namespace, manifest["metadata"]["name"])
@@ -187,7 +200,9 @@ class Cluster:
     def version(self) -> str:
         return str(self.request("GET", "/version").get("gitVersion", ""))
 
-    def may(self, verb: str, resource: str, namespace: str = "", group: str = "", subresource: str = "") -> bool:
+    def may(
+        self, verb: str, resource: str, namespace: str = "", group: str = "", subresource: str = ""
+    ) -> bool:
         """Whether we may do that: a SelfSubjectAccessReview."""
         attributes = {"verb": verb, "resource": resource, "group": group}
         attributes |= {"namespace": namespace} if namespace else {}
@@ -219,7 +234,9 @@ class Cluster:
         query += [("container", container)] if container else []
         url = f"{self.server}{resource_path('pods', namespace, pod)}/exec?{urlencode(query)}"
         with self._stream_errors("exec", namespace, pod):
-            stream = ws_client.WSClient(self._configuration, ws_client.get_websocket_url(url), self._headers(), False)
+            stream = ws_client.WSClient(
+                self._configuration, ws_client.get_websocket_url(url), self._headers(), False
+            )
             stream.run_forever(timeout=60)
             stdout, stderr = stream.read_stdout(timeout=0) or "", stream.read_stderr(timeout=0) or ""
             code = stream.returncode
@@ -316,7 +333,9 @@ def _configuration(context: str, kubeconfig: str | None) -> Any:
     configuration = kube.Configuration()
     where = kubeconfig or "the usual kubeconfig"
     try:
-        kube_config.load_kube_config(config_file=kubeconfig, context=context, client_configuration=configuration)
+        kube_config.load_kube_config(
+            config_file=kubeconfig, context=context, client_configuration=configuration
+        )
     except kube_config.ConfigException as error:
         names = kubeconfig_contexts(kubeconfig)
         if names and context not in names:

@@ -148,7 +148,9 @@ def load(path: str | Path) -> Federation:
         where = getattr(error, "problem_mark", None)
         line = f", line {where.line + 1}, column {where.column + 1}" if where else ""
         problem = getattr(error, "problem", None) or "it cannot be parsed"
-        raise ParamsError(f"The params file {source}{line} is not YAML: {problem}.", "mend that line") from None
+        raise ParamsError(
+            f"The params file {source}{line} is not YAML: {problem}.", "mend that line"
+        ) from None
     if not isinstance(raw, dict):
         raise ParamsError(f"The params file {source} holds no parameters.", "see params/sandbox.yaml")
     return check(raw, str(source))
@@ -219,7 +221,14 @@ def _sentence(item: dict[str, Any]) -> str:
 
 
 def _type_name(value: Any) -> str:
-    names = {str: "text", bool: "true/false", int: "a number", float: "a number", list: "a list", dict: "a mapping"}
+    names = {
+        str: "text",
+        bool: "true/false",
+        int: "a number",
+        float: "a number",
+        list: "a list",
+        dict: "a mapping",
+    }
     return "empty" if value is None else names.get(type(value), type(value).__name__)
 
 
@@ -242,7 +251,9 @@ def _cross_checks(raw: Mapping[Any, Any]) -> list[str]:
         clusters += [
             (f"secondaries[{i}]", c) for i, c in enumerate(raw["secondaries"]) if isinstance(c, Mapping)
         ]
-    mistakes += _cluster_mistakes(clusters, raw.get("global_name", "consul"), raw.get("gossip_encryption", True))
+    mistakes += _cluster_mistakes(
+        clusters, raw.get("global_name", "consul"), raw.get("gossip_encryption", True)
+    )
     name = raw.get("global_name")
     if isinstance(name, str) and name and not _NAME.fullmatch(name):
         mistakes.append(f"global_name: {name!r}; expected lower-case letters, digits and hyphens")
@@ -256,7 +267,9 @@ def _cross_checks(raw: Mapping[Any, Any]) -> list[str]:
     return mistakes
 
 
-def _cluster_mistakes(clusters: list[tuple[str, Mapping[Any, Any]]], global_name: Any, gossip: Any) -> list[str]:
+def _cluster_mistakes(
+    clusters: list[tuple[str, Mapping[Any, Any]]], global_name: Any, gossip: Any
+) -> list[str]:
     mistakes: list[str] = []
     seen: dict[tuple[str, str], str] = {}
     for place, cluster in clusters:
@@ -272,7 +285,9 @@ def _cluster_mistakes(clusters: list[tuple[str, Mapping[Any, Any]]], global_name
                 continue
             other = seen.setdefault((key, value.lower()), place)
             if other != place:
-                mistakes.append(f"{place}.{key}: {value!r} is the {key} of {other} already; it must be unique")
+                mistakes.append(
+                    f"{place}.{key}: {value!r} is the {key} of {other} already; it must be unique"
+                )
         for key in ("namespace", "release"):
             value = cluster.get(key)
             if isinstance(value, str) and not _NAME.fullmatch(value):

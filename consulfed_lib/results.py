@@ -99,9 +99,7 @@ class Table:
         if not self.rows:
             return head
         cells = [[self._cell(row, column) for column in self.columns] for row in self.rows]
-        widths = [
-            max(len(c), *(len(line[i]) for line in cells)) for i, c in enumerate(self.columns[:-1])
-        ]
+        widths = [max(len(c), *(len(line[i]) for line in cells)) for i, c in enumerate(self.columns[:-1])]
         lines = [
             "  ".join([*(c.ljust(w) for c, w in zip(line, widths, strict=False)), line[-1]]).rstrip()
             for line in [list(self.columns), *cells]
@@ -119,9 +117,8 @@ class Table:
         body = "".join(
             f"<tr>{''.join(cell(row, column) for column in self.columns)}</tr>" for row in self.rows
         )
-        return (
-            f"<p><b>{html.escape(self.title)}</b>: {html.escape(self.summary())}</p>"
-            + (f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>" if self.rows else "")
+        return f"<p><b>{html.escape(self.title)}</b>: {html.escape(self.summary())}</p>" + (
+            f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>" if self.rows else ""
         )
 
 
@@ -145,7 +142,9 @@ class Findings(Table):
         return bool(self.rows) and all(row.severity in {"ok", "warning"} for row in self.rows)
 
     def summary(self) -> str:
-        counts = {s: sum(row.severity == s for row in self.rows) for s in ("ok", "warning", "error", "skipped")}
+        counts = {
+            s: sum(row.severity == s for row in self.rows) for s in ("ok", "warning", "error", "skipped")
+        }
         return ", ".join(f"{n} {s}" for s, n in counts.items() if n) or "nothing to check"
 
 

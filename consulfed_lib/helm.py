@@ -1,0 +1,246 @@
+"""Helm releases in one cluster: what is installed, what would change, install or upgrade.
+
+The Helm CLI does the work, with values on its standard input: nothing is written to a file, nothing of them stands
+in an argument list. (pyhelm3 wraps the same CLI for asyncio only, and cannot tell what would change.)
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import os
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .cluster import Cluster
+from .errors import ApplyError, ClusterError, ToolError
+from .params import Chart
+from .places import find_program
+
+RUNNER_LABEL = "consulfed-runner"
+"""Label of a release's Secret: `<host>.<pid>.<start time>` of the process that runs Helm, so that a release left
+in `pending-…` by a killed run of ours can be told from one that somebody is working on."""
+
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass(frozen=True)
+class Release:
+    """A Helm release as its newest Secret in the cluster has it."""
+
+    name: str
+    namespace: str
+    revision: int
+    status: str
+    chart: str
+    version: str
+    app_version: str
+    values: Mapping[str, Any]
+    objects: tuple[Mapping[str, Any], ...]
+    secret: str
+    runner: str
+
+    @property
+    def pending(self) -> bool:
+        return self.status.startswith("pending-")
+
+
+def release(cluster: Cluster, namespace: str, name: str) -> Release | None:
+    """The newest revision of a release, None if there is none. Needs no Helm, only `list secrets`."""
+    secrets = cluster.list("secrets", namespace, f"owner=helm,name={name}")
+    if not secrets:
+        return None
+    newest = max(secrets, key=lambda secret: int(secret["metadata"]["labels"]["version"]))
+    labels = newest["metadata"]["labels"]
+    packed = base64.b64decode(base64.b64decode(newest["data"]["release"]))
+    record = json.loads(gzip.decompress(packed) if packed[:2] == b"\x1f\x8b" else packed)
+    metadata = record["chart"]["metadata"]
+    return Release(
+        name=name,
+        namespace=namespace,
+        revision=int(labels["version"]),
+        status=str(labels.get("status", record["info"]["status"])),
+        chart=metadata["name"],
+        version=metadata["version"],
+        app_version=str(metadata.get("appVersion", "")),
+        values=record.get("config") or {},
+        objects=tuple(parse_manifest(record.get("manifest", ""))),
+        secret=newest["metadata"]["name"],
+        runner=labels.get(RUNNER_LABEL, ""),
+    )
+
+
+def parse_manifest(text: str) -> list[dict[str, Any]]:
+    """The objects of a rendered manifest, hooks not among them."""
+    return [document for document in yaml.load_all(text, Loader=_Loader) if isinstance(document, dict)]
+
+
+class Helm:
+    """The Helm CLI for one cluster. Raises ToolError when Helm is not there."""
+
+    def __init__(self, cluster: Cluster):
+        program = find_program("helm")
+        if program is None:
+            raise ToolError(
+                "helm is not on this machine.",
+                "install Helm 3.14 or newer (conda-forge: kubernetes-helm), or run `consulfed sandbox tools`",
+            )
+        self.program: Path = program
+        self.cluster = cluster
+
+    def _target(self, namespace: str) -> list[str]:
+        words = ["--kube-context", self.cluster.context, "--namespace", namespace]
+        return words + (["--kubeconfig", self.cluster.kubeconfig] if self.cluster.kubeconfig else [])
+
+    @staticmethod
+    def _chart(chart: Chart) -> list[str]:
+        words = [chart.location]
+        if not Path(chart.location).is_dir():
+            words += ["--version", chart.version]
+        return words + (["--repo", chart.repo] if chart.repo else [])
+
+    def _run(self, words: list[str], stdin: str = "", timeout: float = 120) -> str:
+        try:
+            done = subprocess.run(
+                [str(self.program), *words], input=stdin, capture_output=True, text=True, timeout=timeout
+            )
+        except subprocess.TimeoutExpired:
+            raise ApplyError(
+                f"helm {words[0]} did not end within {timeout:g} s.", "run the same again"
+            ) from None
+        if done.returncode:
+            raise ApplyError(f"helm {words[0]} failed: {_reason(done.stderr)}", _hint(done.stderr))
+        return done.stdout
+
+    def chart_metadata(self, chart: Chart) -> dict[str, Any]:
+        """Chart.yaml of the pinned chart. Raises ApplyError when the chart or that version cannot be had."""
+        return yaml.load(self._run(["show", "chart", *self._chart(chart)]), Loader=_Loader) or {}
+
+    def preview(
+        self, name: str, namespace: str, chart: Chart, values: Mapping[str, Any]
+    ) -> list[dict[str, Any]]:
+        """The objects that an install or upgrade would leave, rendered against the cluster; nothing is written.
+
+        Secrets are left out by Helm itself (`--hide-secret`); hooks are not objects of the release.
+        """
+        words = ["upgrade", name, *self._chart(chart), "--install", "--dry-run=server", "--hide-secret"]
+        text = self._run([*words, *self._target(namespace), "-f", "-", "-o", "json"], json.dumps(values))
+        return parse_manifest(json.loads(text).get("manifest", ""))
+
+    def upgrade(
+        self,
+        name: str,
+        namespace: str,
+        chart: Chart,
+        values: Mapping[str, Any],
+        timeout: int,
+        watch: Callable[[threading.Event], str],
+    ) -> None:
+        """Install or upgrade a release; hooks included, it ends when Helm ends.
+
+        Args:
+            watch: runs beside Helm until the event is set, tells the progress, and returns the last state that it
+                saw, for the error.
+
+        Raises:
+            ApplyError: Helm failed, or its hooks did not end within `timeout` seconds.
+        """
+        words = ["upgrade", name, *self._chart(chart), "--install", "--timeout", f"{timeout}s"]
+        words += ["--labels", f"{RUNNER_LABEL}={runner_label()}", *self._target(namespace), "-f", "-"]
+        ended = threading.Event()
+        seen: list[str] = []
+        watcher = threading.Thread(target=lambda: seen.append(watch(ended)), daemon=True)
+        process = subprocess.Popen(
+            [str(self.program), *words],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        watcher.start()
+        try:
+            _, errors = process.communicate(json.dumps(values))
+        except BaseException:
+            process.terminate()  # Helm marks the release failed, which the next run can go on from
+            process.wait(30)
+            raise
+        finally:
+            ended.set()
+            watcher.join(5)
+        if process.returncode:
+            details = [f"last state seen: {seen[0]}"] if seen and seen[0] else []
+            raise ApplyError(
+                f"Helm could not bring up {name} in {self.cluster.context}: {_reason(errors)}",
+                _hint(errors) or "mend the cause and run the same notebook again; it goes on from here",
+                details,
+            )
+
+
+def runner_label(pid: int | None = None) -> str:
+    """This process, as a label's value: enough to tell later whether it still runs.
+
+    The start time makes the answer right after the pid was given to another process.
+    """
+    pid = pid or os.getpid()
+    host = "".join(c if c.isalnum() else "-" for c in socket.gethostname())[:30].strip("-") or "host"
+    return f"{host}.{pid}.{_start_time(pid)}"
+
+
+def runner_is_gone(label: str) -> bool:
+    """Whether a release's runner was on this machine and no longer runs. False when that cannot be known."""
+    host, _, rest = label.partition(".")
+    pid, _, started = rest.partition(".")
+    if not pid.isdigit() or host != runner_label().partition(".")[0]:
+        return False
+    return _start_time(int(pid)) != started
+
+
+def _start_time(pid: int) -> str:
+    """Clock ticks since boot at which a process started; `0` where there is none."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return "0"
+    return text.rpartition(")")[2].split()[19]
+
+
+def clear_pending(cluster: Cluster, found: Release) -> str:
+    """Make a release that a killed run left in `pending-…` fit for the next one.
+
+    Removes the record of that unfinished revision, nothing else: Helm then goes on from the revision before, and
+    takes over the objects that the killed one made (they carry its ownership annotations).
+
+    Raises:
+        ClusterError: somebody else may still be working on it.
+    """
+    if not runner_is_gone(found.runner):
+        raise ClusterError(
+            f"The release {found.name} in {cluster.context} is {found.status}: another Helm may be working on it.",
+            f"wait for it; if nobody is, delete its record: kubectl --context {cluster.context} "
+            f"-n {found.namespace} delete secret {found.secret}",
+        )
+    cluster.delete("secrets", found.namespace, found.secret)
+    return f"record of the unfinished revision {found.revision} ({found.status}) of release {found.name}"
+
+
+def _reason(stderr: str) -> str:
+    """The last thing that Helm said, without its log lines."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    errors = [line for line in lines if line.lower().startswith("error")] or lines[-1:]
+    return (errors[-1] if errors else "it said nothing").removeprefix("Error: ")[:600]
+
+
+def _hint(stderr: str) -> str:
+    if "already exists" in stderr and "jobs.batch" in stderr:
+        return "a failed hook Job of an earlier run is in the way; delete that Job and run the same again"
+    if "not found" in stderr and "repo" in stderr:
+        return "add the chart's repository (helm repo add …) or give chart.repo in the parameters"
+    return ""
