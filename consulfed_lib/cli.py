@@ -75,9 +75,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         click.echo("consulfed: interrupted", err=True)
         return Interrupted.exit_code
     except BrokenPipeError:
-        # The reader of our output has gone (`| head`): what a shell reports for SIGPIPE, without a message.
+        # The reader of our output has gone (`| head`): no message, as click does it for what it prints itself.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        return 1
     except Exception as error:
         click.echo(f"consulfed: {_keep_traceback(error)}", err=True)
         return ConsulfedError.exit_code

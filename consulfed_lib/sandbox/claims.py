@@ -60,7 +60,7 @@ def _listen(address: str, port: int) -> socket.socket | SandboxError:
         held.close()
         return SandboxError(
             f"{address}:{port} cannot be used: {error.strerror}{_holder(address, port)}.",
-            "end what listens there, or choose other addresses with `consulfed sandbox up --block`.",
+            "end what listens there, or run `consulfed sandbox down` and `up` with another --block.",
         )
     return held
 

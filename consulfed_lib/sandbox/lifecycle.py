@@ -69,7 +69,13 @@ def up(
             folder.remove_state()
         found = tools.ensure(report=report)
         programs = {name: tool.path for name, tool in found.items()}
-        _start(folder, datacenters or 2, servers or 1, block, programs, report)
+        try:
+            _start(folder, datacenters or 2, servers or 1, block, programs, report)
+        except BaseException:
+            folder.remove_traces()
+            if not kept:
+                folder.remove_state()
+            raise
         folder.kept_file.unlink(missing_ok=True)
         shape = folder.shape()
         assert shape is not None, "the supervisor writes it before it is ready"
@@ -135,8 +141,6 @@ def _start(
             # Also when a person interrupts: a sandbox that is half up is no use to anyone.
             supervisor.terminate()
             _reap(supervisor)
-            folder.remove_traces()
-            folder.remove_state()
             raise
 
 
