@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 import subprocess
@@ -115,10 +116,15 @@ def test_help_imports_nothing_heavy_and_is_quick():
 
 def test_a_reader_that_goes_away_is_no_error():
     """`consulfed … | head -1` shows no message, whether click or the interpreter's end meets the closed pipe."""
-    buffered = "from consulfed_lib import cli; print('x'); raise SystemExit(cli.main(['sandbox', 'status']))"
-    for arguments in (["-m", "consulfed_lib.cli", "--help"], ["-c", buffered]):
+    printing = (
+        "import click; from consulfed_lib import cli;"
+        "cli.consulfed.add_command(click.Command('probe', callback=lambda: print('x')));"
+        "raise SystemExit(cli.main(['probe']))"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    for arguments in (["-m", "consulfed_lib.cli", "--help"], ["-c", printing]):
         with subprocess.Popen(
-            [sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            [sys.executable, *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         ) as process:
             process.stdout.close()
             assert process.stderr.read() == b""
