@@ -1,1 +1,45 @@
-"""What kube-controller-manager and the scheduler do, as clients of the API server."""
+"""What kube-controller-manager, kube-scheduler and kube-proxy do, as clients of the API server."""
+
+from __future__ import annotations
+
+import asyncio
+
+from ..layout import ClusterLayout
+from .client import KubeClient
+from .controller import Controller
+from .daemonsets import DaemonSets
+from .deployments import Deployments
+from .endpoints import Endpoints
+from .garbage import Garbage
+from .informer import Informers
+from .jobs import Jobs
+from .namespaces import Namespaces
+from .replicasets import ReplicaSets
+from .scheduler import Scheduler
+from .services import Services
+from .statefulsets import StatefulSets
+from .volumes import Volumes
+
+__all__ = ["run_controllers"]
+
+
+async def run_controllers(cluster: ClusterLayout, client: KubeClient) -> None:
+    """Run all of them on shared caches; until cancelled. The client needs the rights of system:masters."""
+    informers = Informers(client)
+    controllers: list[Controller | Garbage] = [
+        Namespaces(informers),
+        StatefulSets(informers),
+        Deployments(informers),
+        ReplicaSets(informers),
+        DaemonSets(informers),
+        Jobs(informers),
+        Volumes(informers, cluster),
+        Scheduler(informers),
+        Endpoints(informers),
+        Services(informers, cluster),
+        Garbage(informers),
+    ]
+    async with asyncio.TaskGroup() as group:
+        group.create_task(informers.run())
+        for controller in controllers:
+            group.create_task(controller.run())

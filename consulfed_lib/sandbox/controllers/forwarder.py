@@ -1,0 +1,82 @@
+"""TCP forwarding on this machine: what kube-proxy and a cloud's load balancer do for a Service's port."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+
+logger = logging.getLogger(__name__)
+
+Target = tuple[str, int]
+
+_CHUNK = 1 << 16
+_CONNECT_SECONDS = 5
+
+
+class Forwarder:
+    """Listens on one address and port, and joins each connection to one of the targets, in turn."""
+
+    def __init__(self, address: str, port: int):
+        self.address = address
+        self.port = port
+        self.targets: list[Target] = []
+        self._turn = 0
+        self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Listen; raises OSError when the port cannot be had."""
+        self._server = await asyncio.start_server(self._accept, self.address, self.port)
+
+    async def stop(self) -> None:
+        """Listen no more, and end what is connected."""
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self._connections):
+            connection.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._connections.add(task)
+        try:
+            await self._join(reader, writer)
+        except asyncio.CancelledError:
+            # Only `stop` cancels; asyncio would print a cancelled connection as an error.
+            logger.debug("connection to %s:%s ended by stop", self.address, self.port)
+        finally:
+            self._connections.discard(task)
+            writer.close()
+
+    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Try each target once; with none that answers the client sees its connection closed."""
+        for _ in range(len(self.targets)):
+            target = self.targets[self._turn % len(self.targets)]
+            self._turn += 1
+            try:
+                back_reader, back_writer = await asyncio.wait_for(
+                    asyncio.open_connection(*target), _CONNECT_SECONDS
+                )
+            except (OSError, TimeoutError) as error:
+                logger.debug("%s:%s → %s:%s: %s", self.address, self.port, *target, error)
+                continue
+            try:
+                await asyncio.gather(_copy(reader, back_writer), _copy(back_reader, writer))
+            finally:
+                back_writer.close()
+            return
+
+
+async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    """Copy until the source ends, then end the sink in the same way: half-closed, or both closed on an error."""
+    try:
+        while data := await source.read(_CHUNK):
+            sink.write(data)
+            await sink.drain()
+        if sink.can_write_eof():
+            sink.write_eof()
+    except (ConnectionError, TimeoutError):
+        with contextlib.suppress(ConnectionError):
+            sink.transport.abort()

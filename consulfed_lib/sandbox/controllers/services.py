@@ -1,0 +1,153 @@
+"""Services that are reachable from outside the cluster: load balancer addresses and node ports.
+
+A load balancer has an address of its own on this machine's loopback network, with the Service's own ports. A
+port that cannot be had (443 without the right to bind it) leaves the Service without an address, with a
+Warning Event that says why; it is tried again when something about the Service changes, and every few
+seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from ..layout import ClusterLayout
+from .client import Object, object_key
+from .controller import Controller, Key
+from .endpoints import backends, counts_as_ready, services_of, target_port
+from .events import Recorder
+from .forwarder import Forwarder, Target
+from .informer import Informers
+from .pods import is_terminating
+
+_RETRY_SECONDS = 5
+_MODE = "VIP"
+
+Listener = tuple[str, int]
+
+
+class Services(Controller):
+    api_version, plural, kind = "v1", "services", "Service"
+
+    def __init__(self, informers: Informers, cluster: ClusterLayout):
+        super().__init__(informers)
+        self._cluster = cluster
+        self._pods = informers.of("v1", "pods")
+        self._events = Recorder(informers.client, "service-controller")
+        self._pods.subscribe(self._on_pod)
+        self._forwarders: dict[Key, dict[Listener, Forwarder]] = {}
+        self._addresses: dict[Key, str] = {}
+
+    def _on_pod(self, change: str, pod: Object, before: Object | None) -> None:
+        for service in services_of(pod, self.own) + (services_of(before, self.own) if before else []):
+            self.enqueue(object_key(service))
+
+    async def run(self) -> None:
+        try:
+            await super().run()
+        finally:
+            for key in list(self._forwarders):
+                await self._close(key, set())
+
+    async def removed(self, key: Key) -> None:
+        await self._close(key, set())
+        self._addresses.pop(key, None)
+
+    async def reconcile(self, item: Object) -> None:
+        key, spec = object_key(item), item["spec"]
+        if is_terminating(item):
+            await self._close(key, set())
+            return
+        balanced = spec.get("type") == "LoadBalancer"
+        address = self._address(item) if balanced else ""
+        if not balanced:
+            self._addresses.pop(key, None)
+        listeners = self._listeners(item, address)
+        await self._close(key, set(listeners))
+        problems = await self._open(key, listeners)
+        for listener, targets in listeners.items():
+            if listener in self._forwarders.get(key, {}):
+                self._forwarders[key][listener].targets = targets
+        if balanced and not address:
+            problems.append("every load balancer address of this sandbox is taken")
+        for problem in problems:
+            await self._events.record(item, "Warning", "SyncLoadBalancerFailed", problem)
+        if problems:
+            self.enqueue(key, _RETRY_SECONDS)
+        await self._report(item, address if balanced and not problems else "")
+
+    def _listeners(self, item: Object, address: str) -> dict[Listener, list[Target]]:
+        """(address, port) to listen on → where connections go."""
+        wanted: dict[Listener, list[Target]] = {}
+        pods = [pod for pod in backends(item, self._pods) if counts_as_ready(item, pod)]
+        for port in item["spec"].get("ports") or []:
+            if port.get("protocol", "TCP") != "TCP":
+                continue
+            targets = [
+                (pod["status"]["podIP"], number)
+                for pod in pods
+                if (number := target_port(port, pod)) is not None
+            ]
+            if address:
+                wanted[address, port["port"]] = targets
+            if item["spec"].get("type") in ("NodePort", "LoadBalancer") and port.get("nodePort"):
+                for node in self._cluster.node_addresses.values():
+                    wanted[node, port["nodePort"]] = targets
+        return wanted
+
+    def _address(self, item: Object) -> str:
+        """The Service's load balancer address: the one it has, the one it asks for, else the first free one."""
+        key = object_key(item)
+        if key not in self._addresses:
+            taken = set(self._addresses.values())
+            for service in self.own.all():
+                if object_key(service) != key:
+                    taken.update(_ingress(service))
+            asked = [item["spec"].get("loadBalancerIP", ""), *_ingress(item)]
+            free = [one for one in self._cluster.load_balancer_addresses if one not in taken]
+            chosen = next((one for one in asked if one in free), free[0] if free else "")
+            if not chosen:
+                return ""
+            self._addresses[key] = chosen
+        return self._addresses[key]
+
+    async def _open(self, key: Key, listeners: dict[Listener, list[Target]]) -> list[str]:
+        """Listen where it is not done yet; what went wrong, in one sentence each."""
+        problems = []
+        held = self._forwarders.setdefault(key, {})
+        for address, port in listeners:
+            if (address, port) in held:
+                continue
+            forwarder = Forwarder(address, port)
+            try:
+                await forwarder.start()
+            except PermissionError:
+                problems.append(
+                    f"cannot listen on {address}:{port}: this user may not bind ports below 1024; "
+                    "give the Service a port of 1024 or more, or run: sysctl net.ipv4.ip_unprivileged_port_start=0"
+                )
+            except OSError as error:
+                problems.append(f"cannot listen on {address}:{port}: {error.strerror or error}")
+            else:
+                held[address, port] = forwarder
+        return problems
+
+    async def _close(self, key: Key, keep: set[Listener]) -> None:
+        held = self._forwarders.get(key, {})
+        gone = [listener for listener in held if listener not in keep]
+        await asyncio.gather(*(held.pop(listener).stop() for listener in gone))
+        if not held:
+            self._forwarders.pop(key, None)
+
+    async def _report(self, item: Object, address: str) -> None:
+        status = dict(item.get("status") or {})
+        status["loadBalancer"] = {"ingress": [{"ip": address, "ipMode": _MODE}]} if address else {}
+        before = (item.get("status") or {}).get("loadBalancer") or {}
+        if before != status["loadBalancer"]:
+            await self.informers.set_status("services", item, status)
+            if address:
+                await self._events.record(item, "Normal", "EnsuredLoadBalancer", "Ensured load balancer")
+
+
+def _ingress(service: Object) -> list[str]:
+    balancer = (service.get("status") or {}).get("loadBalancer") or {}
+    return [one["ip"] for one in balancer.get("ingress") or [] if one.get("ip")]
