@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from .cluster import Cluster
+from .cluster import Cluster, resource_path
 from .errors import ApplyError, ClusterError, ToolError
 from .params import Chart
 from .places import find_program
@@ -60,8 +60,7 @@ def release(cluster: Cluster, namespace: str, name: str) -> Release | None:
         return None
     newest = max(secrets, key=lambda secret: int(secret["metadata"]["labels"]["version"]))
     labels = newest["metadata"]["labels"]
-    packed = base64.b64decode(base64.b64decode(newest["data"]["release"]))
-    record = json.loads(gzip.decompress(packed) if packed[:2] == b"\x1f\x8b" else packed)
+    record = _unpack(newest["data"]["release"])
     metadata = record["chart"]["metadata"]
     return Release(
         name=name,
@@ -212,11 +211,10 @@ def _start_time(pid: int) -> str:
     return text.rpartition(")")[2].split()[19]
 
 
-def clear_pending(cluster: Cluster, found: Release) -> str:
-    """Make a release that a killed run left in `pending-…` fit for the next one.
+def mark_failed(cluster: Cluster, found: Release) -> None:
+    """Make a release that a killed run left in `pending-…` fit for the next one: its last revision becomes `failed`.
 
-    Removes the record of that unfinished revision, nothing else: Helm then goes on from the revision before, and
-    takes over the objects that the killed one made (they carry its ownership annotations).
+    That is what Helm itself writes when it is stopped in good order, and what its next upgrade goes on from.
 
     Raises:
         ClusterError: somebody else may still be working on it.
@@ -227,8 +225,21 @@ def clear_pending(cluster: Cluster, found: Release) -> str:
             f"wait for it; if nobody is, delete its record: kubectl --context {cluster.context} "
             f"-n {found.namespace} delete secret {found.secret}",
         )
-    cluster.delete("secrets", found.namespace, found.secret)
-    return f"record of the unfinished revision {found.revision} ({found.status}) of release {found.name}"
+    secret = cluster.get("secrets", found.namespace, found.secret)
+    if secret is None:
+        return
+    record = _unpack(secret["data"]["release"])
+    record["info"] |= {"status": "failed", "description": "the run that made this revision was killed"}
+    packed = base64.b64encode(base64.b64encode(gzip.compress(json.dumps(record).encode()))).decode()
+    patch = {"metadata": {"labels": {"status": "failed"}}, "data": {"release": packed}}
+    path = resource_path("secrets", found.namespace, found.secret)
+    cluster.request("PATCH", path, patch, content_type="application/merge-patch+json")
+
+
+def _unpack(data: str) -> dict[str, Any]:
+    """A release's record: JSON, gzipped, in base64 of Helm's, in base64 of the Secret's."""
+    packed = base64.b64decode(base64.b64decode(data))
+    return json.loads(gzip.decompress(packed) if packed[:2] == b"\x1f\x8b" else packed)
 
 
 def _reason(stderr: str) -> str:

@@ -1,0 +1,74 @@
+"""Checks: each reads, and says what it found. What changes things is an action and lives with its step.
+
+A check is a generator of findings with an id and a sentence that says what it proves; the catalogue holds all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import ConsulfedError
+from ..results import Finding
+
+Look = Callable[..., Iterator[Finding]]
+
+
+@dataclass(frozen=True)
+class Check:
+    """A check. Calling it looks; an error while looking is a finding too, never a pass.
+
+    Attributes:
+        id: its stable name.
+        proves: what is certain when it is ok.
+        look: called with the check and the world; yields findings.
+    """
+
+    id: str
+    proves: str
+    look: Look
+
+    def __call__(self, subject: str, *world: Any) -> list[Finding]:
+        try:
+            return list(self.look(self, subject, *world))
+        except ConsulfedError as error:
+            return [self.error(subject, error.found, error.hint)]
+
+    def ok(self, subject: str, found: str) -> Finding:
+        return Finding(self.id, subject, "ok", found)
+
+    def warning(self, subject: str, found: str, hint: str) -> Finding:
+        return Finding(self.id, subject, "warning", found, hint)
+
+    def error(self, subject: str, found: str, hint: str) -> Finding:
+        return Finding(self.id, subject, "error", found, hint)
+
+    def skipped(self, subject: str, why: str) -> Finding:
+        return Finding(self.id, subject, "skipped", why)
+
+
+CATALOGUE: dict[str, Check] = {}
+"""Every check by its id, in the order in which they are declared."""
+
+
+def check(id: str, proves: str) -> Callable[[Look], Check]:
+    """Declare a check: the decorated generator gets the check itself, the subject, and the world."""
+
+    def declare(look: Look) -> Check:
+        if id in CATALOGUE:
+            raise ValueError(f"two checks are called {id}")
+        CATALOGUE[id] = Check(id, proves, look)
+        return CATALOGUE[id]
+
+    return declare
+
+
+def run_together(calls: Iterable[Callable[[], list[Finding]]]) -> list[Finding]:
+    """Run independent looks at the same time; their findings in the order of the calls."""
+    calls = list(calls)
+    if not calls:
+        return []
+    with ThreadPoolExecutor(max_workers=min(16, len(calls))) as pool:
+        return [finding for found in pool.map(lambda call: call(), calls) for finding in found]

@@ -1,0 +1,265 @@
+"""Does the federation work? Asked in every datacenter, about every other one; everything here reads.
+
+`consul members -wan` says "alive" about federations that do not work, so the oracle is the one of HashiCorp's own
+acceptance tests (VerifyFederation): each datacenter reads the health of the other's servers through the gateways.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from ..cluster import Cluster
+from ..consul import Consul
+from ..gateway import catalog_addresses, live_address
+from ..params import Cluster as ClusterParams
+from ..params import Federation
+from ..results import Finding
+from ..secret import FederationSecret, read, same
+from . import Check, check, run_together
+
+ALIVE = 1
+"""Serf's status number of a member that is alive (2 leaving, 3 left, 4 failed)."""
+
+
+@dataclass(frozen=True)
+class Datacenter:
+    """One datacenter as verification sees it."""
+
+    params: Federation
+    of: ClusterParams
+    cluster: Cluster
+    consul: Consul
+
+    @property
+    def name(self) -> str:
+        return self.of.datacenter
+
+    @property
+    def fullname(self) -> str:
+        return self.params.fullname(self.of)
+
+    @property
+    def is_primary(self) -> bool:
+        return self.name == self.params.primary.datacenter
+
+    def server_names(self) -> list[str]:
+        """Consul names a server after its pod."""
+        return [f"{self.fullname}-server-{i}" for i in range(self.params.servers)]
+
+
+@check("servers", "every server of the datacenter is a voter of a raft with a leader")
+def servers(self: Check, subject: str, dc: Datacenter) -> Iterator[Finding]:
+    if not dc.consul.leader():
+        yield self.error(
+            subject, "there is no raft leader", f"see the logs of the pods {dc.fullname}-server-*"
+        )
+        return
+    voters = {s["Node"] for s in dc.consul.raft_servers() if s["Voter"]}
+    missing = sorted(set(dc.server_names()) - voters)
+    if missing:
+        yield self.error(
+            subject, f"not in raft: {', '.join(missing)}", f"see their pods in namespace {dc.of.namespace}"
+        )
+    else:
+        yield self.ok(subject, f"{len(voters)} of {dc.params.servers} vote, and there is a leader")
+
+
+@check("gateway-address", "the gateway's registered WAN address is the one that its Service has now")
+def gateway_address(self: Check, subject: str, dc: Datacenter) -> Iterator[Finding]:
+    live = live_address(dc.cluster, dc.of.namespace, dc.fullname)
+    registered = catalog_addresses(dc.consul.service("mesh-gateway", dc.name))
+    if live is None:
+        yield self.error(
+            subject, "the gateway's Service has no address", "see why the load balancer gives none"
+        )
+    elif registered != {live}:
+        yield self.error(
+            subject,
+            f"Consul has {', '.join(sorted(registered)) or 'no gateway'}, the Service has {live}",
+            f"restart the gateway: kubectl --context {dc.of.context} -n {dc.of.namespace}"
+            f" rollout restart deployment/{dc.fullname}-mesh-gateway",
+        )
+    else:
+        yield self.ok(subject, live)
+
+
+@check("federation-secret", "the secondary's copy of the federation secret equals the primary's")
+def federation_secret(
+    self: Check, subject: str, dc: Datacenter, original: FederationSecret
+) -> Iterator[Finding]:
+    copy = read(dc.cluster, dc.of.namespace, original.name)
+    if same(original, copy):
+        yield self.ok(subject, f"{len(original.data)} keys, fingerprints equal")
+    else:
+        yield self.error(subject, "it is missing" if copy is None else "it differs", "run 02-secret-transfer")
+
+
+@check("ca-root", "both datacenters trust the same root of the service mesh's CA")
+def ca_root(self: Check, subject: str, primary: Datacenter, dc: Datacenter) -> Iterator[Finding]:
+    ours, theirs = primary.consul.ca_roots(), dc.consul.ca_roots()
+    keys = ("ActiveRootID", "TrustDomain")
+    if [ours[k] for k in keys] == [theirs[k] for k in keys]:
+        yield self.ok(subject, f"trust domain {ours['TrustDomain']}")
+    else:
+        yield self.error(
+            subject,
+            f"{dc.name} has another root or trust domain than {primary.name}",
+            f"see the leader's log in {dc.name} for its CA initialisation",
+        )
+
+
+@check("acl-replication", "the secondary replicates tokens from the primary, and the last try went well")
+def acl_replication(self: Check, subject: str, dc: Datacenter) -> Iterator[Finding]:
+    state = dc.consul.acl_replication()
+    wrong = []
+    if not (state.get("Enabled") and state.get("Running")):
+        wrong.append("it does not run")
+    if state.get("SourceDatacenter") != dc.params.primary.datacenter:
+        wrong.append(f"its source is {state.get('SourceDatacenter') or 'not set'}")
+    if state.get("ReplicationType") != "tokens":
+        wrong.append(f"it replicates {state.get('ReplicationType') or 'nothing'}")
+    if str(state.get("LastError", "")) > str(state.get("LastSuccess", "")):
+        wrong.append("its last try failed")
+    if wrong:
+        yield self.error(
+            subject, "; ".join(wrong), f"see the leader's log in {dc.name}; is the replication token valid?"
+        )
+    else:
+        yield self.ok(subject, f"tokens up to index {state.get('ReplicatedTokenIndex', 0)} of the primary")
+
+
+@check("datacenters", "the datacenter lists exactly the federation's datacenters")
+def datacenters(self: Check, subject: str, dc: Datacenter) -> Iterator[Finding]:
+    expected, seen = {c.datacenter for c in dc.params.clusters}, set(dc.consul.datacenters())
+    missing, strange = sorted(expected - seen), sorted(seen - expected)
+    if missing:
+        yield self.error(subject, f"it does not list {', '.join(missing)}", "run 03-secondary-setup for them")
+    elif strange:
+        yield self.warning(
+            subject,
+            f"it also lists {', '.join(strange)}",
+            "add them to `secondaries`, or find out what they are",
+        )
+    else:
+        yield self.ok(subject, ", ".join(sorted(seen)))
+
+
+@check("wan-members", "the datacenter sees every server of every datacenter alive")
+def wan_members(self: Check, subject: str, dc: Datacenter) -> Iterator[Finding]:
+    seen = {m["Name"]: m["Status"] for m in dc.consul.wan_members()}
+    expected = {
+        f"{dc.params.fullname(c)}-server-{i}.{c.datacenter}"
+        for c in dc.params.clusters
+        for i in range(dc.params.servers)
+    }
+    bad = sorted(name for name in expected if seen.get(name) != ALIVE)
+    if bad:
+        yield self.error(
+            subject,
+            f"not alive: {', '.join(bad)}",
+            "see that their gateways are up and reachable; gossip travels through them",
+        )
+    else:
+        yield self.ok(subject, f"{len(expected)} servers alive")
+
+
+@check("federation-states", "the datacenter knows a gateway of every datacenter, with its address of now")
+def federation_states(
+    self: Check, subject: str, dc: Datacenter, live: dict[str, str | None]
+) -> Iterator[Finding]:
+    states = {s["Datacenter"]: s.get("MeshGateways") or [] for s in dc.consul.federation_states()}
+    wrong = []
+    for name, address in live.items():
+        known = catalog_addresses(
+            [{"ServiceTaggedAddresses": g["Service"]["TaggedAddresses"]} for g in states.get(name, [])]
+        )
+        if not known:
+            wrong.append(f"no gateway of {name}")
+        elif address and known != {address}:
+            wrong.append(f"{name} at {', '.join(sorted(known))} instead of {address}")
+    if wrong:
+        yield self.error(subject, "; ".join(wrong), "see federation state replication in the leader's log")
+    else:
+        yield self.ok(subject, f"{len(live)} datacenters, each with its gateway")
+
+
+@check("proxy-defaults", "the datacenter has ProxyDefaults global with the mesh gateway mode asked for")
+def proxy_defaults(self: Check, subject: str, dc: Datacenter) -> Iterator[Finding]:
+    entry = dc.consul.proxy_defaults()
+    mode = (entry or {}).get("MeshGateway", {}).get("Mode")
+    if mode == dc.params.proxy_defaults_mode:
+        yield self.ok(subject, f"mode {mode}")
+    else:
+        yield self.error(
+            subject,
+            "it is missing" if entry is None else f"its mode is {mode or 'not set'}",
+            "run 01-primary-setup: it creates it in the primary, from where it is replicated",
+        )
+
+
+@check("node-health", "this datacenter reads the other's server health through the gateways")
+def node_health(self: Check, subject: str, dc: Datacenter, other: Datacenter) -> Iterator[Finding]:
+    for node in other.server_names():
+        checks = dc.consul.node_checks(node, other.name)
+        failing = [c["CheckID"] for c in checks if c["Status"] != "passing"]
+        if not checks or failing:
+            why = f"{', '.join(failing)} not passing" if failing else "it is not in the catalog"
+            yield self.error(
+                subject, f"{node} of {other.name}: {why}", f"see pod {node} in {other.of.context}"
+            )
+            return
+    yield self.ok(subject, f"{len(other.server_names())} servers passing")
+
+
+@check("catalog-services", "this datacenter reads the other's catalog through the gateways")
+def catalog_services(self: Check, subject: str, dc: Datacenter, other: Datacenter) -> Iterator[Finding]:
+    seen = set(dc.consul.services(other.name))
+    missing = sorted({"consul", "mesh-gateway"} - seen)
+    if missing:
+        yield self.error(
+            subject,
+            f"{', '.join(missing)} not in it",
+            "with ACLs: see that the token may read services, and that the gateway is registered",
+        )
+    else:
+        yield self.ok(subject, ", ".join(sorted(seen)))
+
+
+PER_PAIR = (node_health, catalog_services)
+"""For each ordered pair: what fails here is drawn as a broken link."""
+
+PER_DATACENTER = (servers, gateway_address, datacenters, wan_members, proxy_defaults)
+
+
+def look_at_federation(dcs: list[Datacenter], original: FederationSecret) -> list[Finding]:
+    """Every verification check in every datacenter, all datacenters together."""
+    params, primary = dcs[0].params, dcs[0]
+    live = {dc.name: live_address(dc.cluster, dc.of.namespace, dc.fullname) for dc in dcs}
+
+    def of_one(dc: Datacenter) -> list[Finding]:
+        found = [finding for each in PER_DATACENTER for finding in each(dc.name, dc)]
+        found += federation_states(dc.name, dc, live)
+        if not dc.is_primary:
+            found += federation_secret(dc.name, dc, original)
+            found += ca_root(dc.name, primary, dc)
+            found += acl_replication(dc.name, dc) if params.acls else []
+        for other in dcs:
+            if other is not dc:
+                found += [f for each in PER_PAIR for f in each(f"{dc.name} → {other.name}", dc, other)]
+        return found
+
+    return run_together(partial(of_one, dc) for dc in dcs)
+
+
+def link_verdicts(findings: list[Finding], names: list[str]) -> dict[tuple[str, str], Any]:
+    """(from, to) → `ok`, `error` or `skipped`, for the topology picture."""
+    pairs = [(a, b) for a in names for b in names if a != b]
+    ids = {each.id for each in PER_PAIR}
+    verdicts: dict[tuple[str, str], Any] = {}
+    for a, b in pairs:
+        seen = {f.severity for f in findings if f.id in ids and f.subject == f"{a} → {b}"}
+        verdicts[a, b] = "error" if "error" in seen else "ok" if seen == {"ok"} else "skipped"
+    return verdicts

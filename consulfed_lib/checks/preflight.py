@@ -1,0 +1,270 @@
+"""Is each cluster ready for the change? Everything here reads; all clusters are looked at together."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from .. import helm
+from ..chart import longest_fullname
+from ..cluster import Cluster
+from ..errors import ConsulfedError
+from ..params import Cluster as ClusterParams
+from ..params import Federation
+from ..results import Finding
+from . import Check, check, run_together
+
+PERMISSIONS: tuple[tuple[str, str, str, bool], ...] = (
+    # verb, resource, group, in the namespace of the release (else cluster-wide)
+    ("get", "namespaces", "", False),
+    ("create", "namespaces", "", False),
+    ("list", "nodes", "", False),
+    *((verb, "secrets", "", True) for verb in ("get", "list", "create", "update", "patch", "delete")),
+    *((verb, "services", "", True) for verb in ("get", "list", "watch", "create", "patch")),
+    *((verb, "pods", "", True) for verb in ("get", "list", "watch")),
+    *((verb, "serviceaccounts", "", True) for verb in ("create", "patch")),
+    *((verb, "configmaps", "", True) for verb in ("create", "patch")),
+    ("list", "persistentvolumeclaims", "", True),
+    *((verb, "statefulsets", "apps", True) for verb in ("get", "list", "watch", "create", "patch")),
+    *((verb, "deployments", "apps", True) for verb in ("get", "list", "watch", "create", "patch")),
+    *((verb, "jobs", "batch", True) for verb in ("get", "list", "watch", "create", "delete")),
+    *((verb, "roles", "rbac.authorization.k8s.io", True) for verb in ("create", "patch")),
+    *((verb, "rolebindings", "rbac.authorization.k8s.io", True) for verb in ("create", "patch")),
+    *((verb, "clusterroles", "rbac.authorization.k8s.io", False) for verb in ("create", "patch")),
+    *((verb, "clusterrolebindings", "rbac.authorization.k8s.io", False) for verb in ("create", "patch")),
+    *(
+        (verb, "customresourcedefinitions", "apiextensions.k8s.io", False)
+        for verb in ("create", "get", "patch")
+    ),
+    *(
+        (verb, "proxydefaults", "consul.hashicorp.com", True)
+        for verb in ("get", "list", "watch", "create", "patch")
+    ),
+)
+SUBRESOURCES = (("create", "pods", "exec"), ("create", "pods", "portforward"), ("get", "pods", "log"))
+OLDEST_HELM = (3, 14)
+
+
+@dataclass(frozen=True)
+class Target:
+    """One cluster of the federation as preflight sees it."""
+
+    params: Federation
+    of: ClusterParams
+    cluster: Cluster
+
+    @property
+    def fullname(self) -> str:
+        return self.params.fullname(self.of)
+
+
+@check("api-reachable", "the context exists and its API server answers")
+def api_reachable(self: Check, subject: str, params: Federation, of: ClusterParams) -> Iterator[Finding]:
+    cluster = Cluster(of.context, params.kubeconfig_path)
+    yield self.ok(subject, f"{cluster.server} answers, Kubernetes {cluster.version()}")
+
+
+@check("distinct-clusters", "the contexts are different clusters (UID of kube-system)")
+def distinct_clusters(self: Check, subject: str, targets: list[Target]) -> Iterator[Finding]:
+    seen: dict[str, Target] = {}
+    for target in targets:
+        other = seen.setdefault(target.cluster.uid(), target)
+        if other is not target:
+            yield self.error(
+                target.of.datacenter,
+                f"{target.of.context} and {other.of.context} are the same cluster",
+                "give each datacenter a cluster of its own",
+            )
+    if len(seen) == len(targets):
+        yield self.ok(subject, f"{len(targets)} contexts, {len(seen)} clusters")
+
+
+@check("permissions", "every verb that the run will need is allowed")
+def permissions(self: Check, subject: str, target: Target) -> Iterator[Finding]:
+    namespace = target.of.namespace
+    asked = [(v, r, g, namespace if inside else "", "") for v, r, g, inside in PERMISSIONS]
+    asked += [(verb, resource, "", namespace, sub) for verb, resource, sub in SUBRESOURCES]
+
+    def denied(row: tuple[str, str, str, str, str]) -> list[Finding]:
+        verb, resource, group, where, sub = row
+        if target.cluster.may(verb, resource, where, group, sub):
+            return []
+        name = f"{resource}/{sub}" if sub else f"{resource}.{group}" if group else resource
+        scope = f"in namespace {where}" if where else "cluster-wide"
+        return [
+            self.error(
+                subject, f"may not {verb} {name} {scope}", "ask for this right, or use another context"
+            )
+        ]
+
+    missing = run_together(partial(denied, row) for row in asked)
+    yield from missing or [self.ok(subject, f"all {len(asked)} rights are there")]
+
+
+@check("namespace", "the namespace is there, or will be made")
+def namespace(self: Check, subject: str, target: Target) -> Iterator[Finding]:
+    found = target.cluster.get("namespaces", "", target.of.namespace)
+    if found and found.get("status", {}).get("phase") == "Terminating":
+        yield self.error(
+            subject,
+            f"namespace {target.of.namespace} is being deleted",
+            "wait until it is gone, then run again",
+        )
+    else:
+        yield self.ok(subject, f"{target.of.namespace} {'is there' if found else 'will be created'}")
+
+
+@check("existing-release", "no other installation of Consul is in the way")
+def existing_release(self: Check, subject: str, target: Target) -> Iterator[Finding]:
+    of = target.of
+    found = helm.release(target.cluster, of.namespace, of.release)
+    if found is None:
+        yield self.ok(subject, f"no release {of.release} in {of.namespace} yet")
+    elif found.pending and not helm.runner_is_gone(found.runner):
+        yield self.error(
+            subject,
+            f"release {of.release} is {found.status}: another Helm may be working on it",
+            f"wait for it; if nobody is, delete its record: kubectl --context {of.context} -n {of.namespace}"
+            f" delete secret {found.secret}",
+        )
+    elif not found.runner:
+        yield self.error(
+            subject,
+            f"release {of.release} (revision {found.revision}) was not made by consulfed; its values would be replaced",
+            "choose another cluster; upgrading an existing installation is not supported by this version",
+        )
+    else:
+        yield self.ok(
+            subject, f"release {of.release}, revision {found.revision}, {found.status}, made by consulfed"
+        )
+
+
+@check("leftovers", "nothing of an older installation would break or mislead the new one")
+def leftovers(self: Check, subject: str, target: Target) -> Iterator[Finding]:
+    of, cluster, name = target.of, target.cluster, target.fullname
+    installed = helm.release(cluster, of.namespace, of.release) is not None
+    found: list[Finding] = []
+    for job in cluster.list("jobs", of.namespace, f"release={of.release}"):
+        if failed_job(job):
+            found.append(
+                self.warning(
+                    subject,
+                    f"failed hook Job {job['metadata']['name']} is left over; the next upgrade would stop at it",
+                    "the run removes it before Helm starts",
+                )
+            )
+    if not installed:
+        old = {
+            f"{name}-ca-cert",
+            f"{name}-ca-key",
+            f"{name}-bootstrap-acl-token",
+            f"{name}-gossip-encryption-key",
+        }
+        there = sorted(
+            s["metadata"]["name"]
+            for s in cluster.list("secrets", of.namespace)
+            if s["metadata"]["name"] in old and s.get("type") != "kubernetes.io/service-account-token"
+        )
+        claims = [
+            c["metadata"]["name"]
+            for c in cluster.list("persistentvolumeclaims", of.namespace)
+            if c["metadata"]["name"].endswith(tuple(f"{name}-server-{i}" for i in range(16)))
+        ]
+        what = [*(f"secret {n}" for n in there), *(f"volume claim {n}" for n in claims)]
+        if what:
+            found.append(
+                self.error(
+                    subject,
+                    f"left from an older installation: {', '.join(what)}",
+                    f"if nothing there is needed: kubectl --context {of.context} -n {of.namespace} delete "
+                    + " ".join([*(f"secret/{n}" for n in there), *(f"pvc/{n}" for n in claims)]),
+                )
+            )
+    yield from found or [self.ok(subject, "none")]
+
+
+def failed_job(job: Mapping[str, Any]) -> bool:
+    """Whether a Job has given up."""
+    return any(
+        c["type"] == "Failed" and c["status"] == "True" for c in job.get("status", {}).get("conditions") or []
+    )
+
+
+@check("capacity", "there is a node for each Consul server (the chart places one a node)")
+def capacity(self: Check, subject: str, target: Target) -> Iterator[Finding]:
+    nodes = [n for n in target.cluster.list("nodes") if not n.get("spec", {}).get("unschedulable")]
+    wanted = target.params.servers
+    if len(nodes) < wanted:
+        yield self.error(
+            subject,
+            f"{len(nodes)} schedulable nodes for {wanted} servers",
+            "add nodes, or ask for fewer `servers`",
+        )
+    else:
+        yield self.ok(subject, f"{len(nodes)} schedulable nodes for {wanted} servers")
+
+
+@check("names", "the names of the chart's Jobs fit into labels")
+def names(self: Check, subject: str, target: Target) -> Iterator[Finding]:
+    limit = longest_fullname(target.params.gossip_encryption)
+    yield self.ok(subject, f"{target.fullname!r} has {len(target.fullname)} of {limit} characters")
+
+
+@check("helm", f"Helm {'.'.join(map(str, OLDEST_HELM))} or newer is here")
+def helm_program(self: Check, subject: str, cluster: Cluster) -> Iterator[Finding]:
+    program = helm.Helm(cluster).program
+    text = subprocess.run(
+        [str(program), "version", "--short"], capture_output=True, text=True, timeout=30, check=False
+    ).stdout.strip()
+    match = re.search(r"v(\d+)\.(\d+)", text)
+    if match and (int(match[1]), int(match[2])) >= OLDEST_HELM:
+        yield self.ok(subject, f"Helm {text.partition('+')[0]}")
+    else:
+        yield self.error(subject, f"Helm {text or 'of unknown version'}", "install Helm 3.14 or newer")
+
+
+@check("chart", "the pinned chart can be had, and is the version that the parameters name")
+def chart(self: Check, subject: str, params: Federation, cluster: Cluster) -> Iterator[Finding]:
+    try:
+        metadata = helm.Helm(cluster).chart_metadata(params.chart)
+    except ConsulfedError as error:
+        yield self.error(
+            subject,
+            f"chart {params.chart.ref} {params.chart.version} cannot be had: {error.found}",
+            error.hint or "see chart.ref, chart.repo and chart.version in the parameters",
+        )
+        return
+    if str(metadata.get("version")) != params.chart.version:
+        yield self.error(
+            subject,
+            f"{params.chart.ref} is version {metadata.get('version')}, the parameters name {params.chart.version}",
+            "correct chart.version in the parameters",
+        )
+        return
+    yield self.ok(
+        subject, f"{metadata['name']} {metadata['version']}, Consul {metadata.get('appVersion', '?')}"
+    )
+
+
+def look_at_clusters(params: Federation) -> list[Finding]:
+    """Every preflight check on every cluster, all clusters together."""
+    reached = run_together(partial(api_reachable, c.datacenter, params, c) for c in params.clusters)
+    targets = [
+        Target(params, of, Cluster(of.context, params.kubeconfig_path))
+        for of, finding in zip(params.clusters, reached, strict=True)
+        if finding.severity == "ok"
+    ]
+    if not targets:
+        return reached
+    calls = [partial(each, target.of.datacenter, target) for target in targets for each in PER_CLUSTER]
+    calls.append(partial(distinct_clusters, params.federation, targets))
+    calls.append(partial(helm_program, "this machine", targets[0].cluster))
+    calls.append(partial(chart, "this machine", params, targets[0].cluster))
+    return reached + run_together(calls)
+
+
+PER_CLUSTER = (permissions, namespace, existing_release, leftovers, capacity, names)

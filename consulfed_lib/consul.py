@@ -1,0 +1,145 @@
+"""Consul's HTTP API of one datacenter, reached through the Kubernetes API (port-forward to a server pod).
+
+TLS is checked against the federation's CA and the name that Consul's servers carry. It reads only: whatever changes
+Consul goes through Kubernetes objects.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import ssl
+import threading
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from .cluster import Cluster
+from .errors import ClusterError
+from .redact import Secret
+
+HTTPS_PORT = 8501
+"""Port of the HTTPS API of servers and local agents in the chart, with `global.tls.enabled`."""
+
+
+class _Forwarded(http.client.HTTPSConnection):
+    """An HTTPS connection over a port-forward."""
+
+    def __init__(self, cluster: Cluster, namespace: str, pod: str, server_name: str, context: ssl.SSLContext):
+        super().__init__(server_name, HTTPS_PORT, timeout=30, context=context)
+        self._dial = lambda: cluster.dial(namespace, pod, HTTPS_PORT)
+        self._tls = context
+
+    def connect(self) -> None:
+        self.sock = self._tls.wrap_socket(self._dial(), server_hostname=self.host)
+
+
+class Consul:
+    """The API of one datacenter.
+
+    Args:
+        pod: a server pod; its agent answers, and forwards what is asked of another datacenter (`dc=`).
+        ca_pem: the federation's server CA.
+        token: an ACL token; None without ACLs. The replication token can read all that is asked here.
+
+    Every method raises ClusterError when Consul does not answer, or with Consul's own words when it refuses.
+    """
+
+    def __init__(
+        self, cluster: Cluster, namespace: str, pod: str, datacenter: str, ca_pem: str, token: Secret | None
+    ):
+        self.datacenter = datacenter
+        self._where = f"Consul in {datacenter} ({cluster.context}, pod {pod})"
+        self._token = token
+        context = ssl.create_default_context(cadata=ca_pem)
+        self._connection = _Forwarded(cluster, namespace, pod, f"server.{datacenter}.consul", context)
+        self._lock = threading.Lock()
+
+    def get(self, path: str, **query: str) -> Any:
+        """The JSON that `/v1/<path>` answers. `dc` in the query asks another datacenter through this one."""
+        url = f"/v1/{path}" + (f"?{urlencode(query)}" if query else "")
+        headers = {"x-consul-token": self._token.text()} if self._token else {}
+        with self._lock:
+            status, body = self._answer(url, headers)
+        if status >= 400:
+            words = body.decode("utf-8", "replace").strip()[:300] or "no message"
+            raise ClusterError(
+                f"{self._where} answers {status} to GET {url}: {words}", "see that message", status=status
+            )
+        return json.loads(body) if body else None
+
+    def _answer(self, url: str, headers: dict[str, str]) -> tuple[int, bytes]:
+        for attempt in (1, 2):
+            kept_open = self._connection.sock is not None
+            try:
+                self._connection.request("GET", url, headers=headers)
+                answer = self._connection.getresponse()
+                return answer.status, answer.read()
+            except (OSError, http.client.HTTPException) as error:
+                self._connection.close()
+                if attempt == 2 or not kept_open:  # only a connection that was kept open may have gone stale
+                    raise self._failed(error) from None
+        raise AssertionError("unreachable")
+
+    def _failed(self, error: Exception) -> ClusterError:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return ClusterError(
+                f"{self._where} shows a certificate that the federation's CA does not vouch for:"
+                f" {error.verify_message}.",
+                "compare the CA in the federation secret with the one that this datacenter uses",
+            )
+        reason = str(error) or type(error).__name__
+        return ClusterError(f"{self._where} does not answer: {reason}.", "see that its server pods are ready")
+
+    def close(self) -> None:
+        self._connection.close()
+
+    # -- what a verifier asks -----------------------------------------------------------------------------------
+
+    def wan_members(self) -> list[dict[str, Any]]:
+        """Servers of every datacenter: `[{Name, Addr, Port, Tags: {dc, …}, Status}]`; serf status 1 is alive."""
+        return self.get("agent/members", wan="1")
+
+    def lan_members(self) -> list[dict[str, Any]]:
+        """Members of this datacenter; `Tags.acls` is "1" once the server runs the current ACL system."""
+        return self.get("agent/members")
+
+    def datacenters(self) -> list[str]:
+        return self.get("catalog/datacenters")
+
+    def services(self, datacenter: str) -> dict[str, list[str]]:
+        """Service names and tags of a datacenter."""
+        return self.get("catalog/services", dc=datacenter)
+
+    def service(self, name: str, datacenter: str) -> list[dict[str, Any]]:
+        """Instances of a service: `[{Node, ServiceTaggedAddresses: {wan: {Address, Port}}, ServiceMeta, …}]`."""
+        return self.get(f"catalog/service/{quote(name)}", dc=datacenter)
+
+    def node_checks(self, node: str, datacenter: str) -> list[dict[str, Any]]:
+        """Health checks of a node: `[{CheckID, Status}]`; asked of another datacenter it goes through the gateways."""
+        return self.get(f"health/node/{quote(node)}", dc=datacenter)
+
+    def acl_replication(self) -> dict[str, Any]:
+        return self.get("acl/replication")
+
+    def ca_roots(self) -> dict[str, Any]:
+        """`{ActiveRootID, TrustDomain, Roots: […]}` of the service mesh's CA."""
+        return self.get("connect/ca/roots")
+
+    def federation_states(self) -> list[dict[str, Any]]:
+        """`[{Datacenter, MeshGateways: [{Node, Service}]}]` as this datacenter has it. Needs operator:read."""
+        return self.get("internal/federation-states")
+
+    def proxy_defaults(self) -> dict[str, Any] | None:
+        """The config entry `proxy-defaults/global` as this datacenter has it, None if there is none."""
+        try:
+            return self.get("config/proxy-defaults/global")
+        except ClusterError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def leader(self) -> str:
+        return self.get("status/leader")
+
+    def raft_servers(self) -> list[dict[str, Any]]:
+        return self.get("operator/raft/configuration")["Servers"]

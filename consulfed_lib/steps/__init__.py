@@ -1,0 +1,44 @@
+"""What the notebooks call: one class a notebook, each with preflight, plan, apply, verify and result.
+
+step = steps.open("01-primary-setup", globals())
+step.preflight()        # reads; stops with every finding at once
+step.plan()             # what would change, as a diff without secrets
+step.apply()            # changes, only with `dry_run` false
+step.verify()           # reads the world again
+step.result()           # a table for a person, JSON for a machine
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .. import params as parameters
+from .. import redact
+from ..errors import ParamsError
+
+if TYPE_CHECKING:
+    from .base import Step
+
+NOTEBOOKS: dict[str, tuple[str, str]] = {
+    "00-preflight": ("preflight", "Preflight"),
+    "01-primary-setup": ("primary", "PrimarySetup"),
+    "02-secret-transfer": ("transfer", "SecretTransfer"),
+    "03-secondary-setup": ("secondary", "SecondarySetup"),
+    "04-verification": ("verification", "Verification"),
+}
+"""Notebook → module and class; in the order in which they run."""
+
+PER_SECONDARY = ("02-secret-transfer", "03-secondary-setup")
+"""Notebooks that work on one secondary, and run once for each."""
+
+
+def open(notebook: str, names: Mapping[str, Any]) -> Step:
+    """Begin a notebook: check its parameters (pass `globals()`), guard its outputs, connect to its clusters."""
+    redact.install()
+    if notebook not in NOTEBOOKS:
+        raise ParamsError(f"There is no notebook {notebook!r}.", f"one of: {', '.join(NOTEBOOKS)}")
+    module, name = NOTEBOOKS[notebook]
+    step = getattr(import_module(f".{module}", __name__), name)
+    return step(notebook, parameters.from_notebook(names))

@@ -1,0 +1,57 @@
+"""From a cluster to its Consul: which pod to ask, with which CA and which token."""
+
+from __future__ import annotations
+
+from ..checks.federation import Datacenter
+from ..cluster import Cluster
+from ..consul import Consul
+from ..errors import ClusterError, SecretError
+from ..params import Cluster as ClusterParams
+from ..params import Federation
+from ..secret import FederationSecret, read
+from ..values import imported_secret_name
+
+
+def federation_secret(params: Federation, primary: Cluster) -> FederationSecret:
+    """The primary's federation secret; its CA checks every TLS connection, its token reads every datacenter."""
+    name = imported_secret_name(params)
+    found = read(primary, params.primary.namespace, name)
+    if found is None:
+        raise SecretError(
+            f"The federation secret {params.primary.namespace}/{name} is not in {params.primary.context}.",
+            "run 01-primary-setup first",
+        )
+    return found
+
+
+def datacenter(
+    params: Federation, of: ClusterParams, cluster: Cluster, secret: FederationSecret
+) -> Datacenter:
+    """A datacenter whose Consul can be asked, through its first ready server pod.
+
+    The replication token is enough: it may read operator, node, service and ACL state in every datacenter.
+    """
+    pod = server_pod(params, of, cluster)
+    token = secret.data.get("replicationToken") if params.acls else None
+    consul = Consul(cluster, of.namespace, pod, of.datacenter, secret.ca_pem(), token)
+    return Datacenter(params, of, cluster, consul)
+
+
+def server_pod(params: Federation, of: ClusterParams, cluster: Cluster) -> str:
+    """Name of the first ready server pod. Raises ClusterError when there is none."""
+    pods = cluster.list("pods", of.namespace, f"component=server,release={of.release}")
+    ready = sorted(
+        pod["metadata"]["name"]
+        for pod in pods
+        if any(
+            c["type"] == "Ready" and c["status"] == "True"
+            for c in pod.get("status", {}).get("conditions") or []
+        )
+    )
+    if not ready:
+        raise ClusterError(
+            f"No Consul server pod is ready in {of.context}, namespace {of.namespace} ({len(pods)} pods).",
+            f"kubectl --context {of.context} -n {of.namespace} get pods; then run the setup notebook of"
+            f" {of.datacenter} again",
+        )
+    return ready[0]

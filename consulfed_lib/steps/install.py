@@ -1,0 +1,254 @@
+"""Installing Consul in one cluster, for a primary as for a secondary: plan, actions, and what is waited for."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .. import helm
+from ..checks.preflight import failed_job
+from ..cluster import Cluster, resource_path
+from ..errors import ApplyError, ClusterError
+from ..gateway import live_address
+from ..params import Cluster as ClusterParams
+from ..params import Federation
+from ..results import Change, Changes, Finding
+from ..show import Diff, Text, as_yaml, diff
+from ..waiting import Seen, wait_for
+from .base import Action, Plan
+
+
+@dataclass(frozen=True)
+class Installation:
+    """Consul as this federation wants it in one cluster."""
+
+    params: Federation
+    of: ClusterParams
+    cluster: Cluster
+    values: Mapping[str, Any]
+
+    @property
+    def namespace(self) -> str:
+        return self.of.namespace
+
+    @property
+    def fullname(self) -> str:
+        return self.params.fullname(self.of)
+
+    def release(self) -> helm.Release | None:
+        return helm.release(self.cluster, self.namespace, self.of.release)
+
+    def is_installed(self, found: helm.Release | None) -> bool:
+        """Whether Helm has nothing to do: same chart, same values, and its last run came to its end.
+
+        Helm is not run then, because every upgrade issues new server certificates and leaves a new revision.
+        """
+        return (
+            found is not None
+            and found.status == "deployed"
+            and found.version == self.params.chart.version
+            and found.values == self.values
+        )
+
+    # -- plan ---------------------------------------------------------------------------------------------------
+
+    def plan_rows(self) -> tuple[list[Change], list[Any]]:
+        """The rows of the plan, and the values and diffs that go with them."""
+        subject, found = self.of.datacenter, self.release()
+        there = self.cluster.get("namespaces", "", self.namespace) is not None
+        rows = [Change("namespace", subject, "unchanged" if there else "would create", self.namespace)]
+        shown: list[Any] = [Text(f"Helm values of {subject}", as_yaml(dict(self.values)))]
+        if self.is_installed(found):
+            assert found is not None
+            what = f"release {self.of.release}, {found.chart} {found.version}, revision {found.revision}"
+            return [*rows, Change("release", subject, "unchanged", what)], shown
+        chart = self.params.chart
+        verb = "would change" if found else "would create"
+        what = f"release {self.of.release}, chart {chart.ref} {chart.version}"
+        rows.append(Change("release", subject, verb, what, undo=self._undo(found)))
+        if there or not found:
+            preview = helm.Helm(self.cluster).preview(self.of.release, self.namespace, chart, self.values)
+            more, diffs = _compare(subject, found.objects if found else (), preview)
+            rows += more
+            shown += diffs
+        return rows, shown
+
+    def plan(self, more: list[Change]) -> Plan:
+        rows, shown = self.plan_rows()
+        return Plan(Changes(f"Plan for {self.of.datacenter} ({self.of.context})", [*rows, *more]), *shown)
+
+    def _undo(self, found: helm.Release | None) -> str:
+        target = f"--kube-context {self.of.context} -n {self.namespace}"
+        if found:
+            return f"helm rollback {self.of.release} {found.revision} {target}"
+        return f"helm uninstall {self.of.release} {target}"
+
+    # -- actions ------------------------------------------------------------------------------------------------
+
+    def actions(self) -> list[Action]:
+        return [self.ensure_namespace, self.clear_the_way, self.upgrade, self.wait_until_ready]
+
+    def ensure_namespace(self) -> Change:
+        return ensure_namespace(self.cluster, self.of)
+
+    def clear_the_way(self) -> Change:
+        """What a killed or failed run of ours left, and Helm would stop at: a pending release, a failed hook Job."""
+        done = []
+        found = self.release()
+        if found and found.pending:
+            helm.mark_failed(self.cluster, found)
+            done.append(f"revision {found.revision} of the release, left {found.status}, marked failed")
+        for job in self.cluster.list("jobs", self.namespace, f"release={self.of.release}"):
+            if failed_job(job) or (found and not self.is_installed(found) and _is_hook(job)):
+                self.cluster.delete("jobs", self.namespace, job["metadata"]["name"])
+                done.append(f"left-over Job {job['metadata']['name']} deleted")
+        return Change(
+            "clear-the-way",
+            self.of.datacenter,
+            "changed" if done else "unchanged",
+            "; ".join(done) or "nothing left over",
+        )
+
+    def upgrade(self) -> Change:
+        """Helm, hooks included. Its own watcher tells what is being waited for."""
+        subject, found = self.of.datacenter, self.release()
+        if self.is_installed(found):
+            return Change("release", subject, "unchanged", f"release {self.of.release} is as wanted")
+        chart = self.params.chart
+        print(f"{subject}: helm upgrade --install {self.of.release} {chart.ref} --version {chart.version} …")
+        timeout = self.params.timeouts.install
+        helm.Helm(self.cluster).upgrade(
+            self.of.release, self.namespace, chart, self.values, timeout, self._tell_progress
+        )
+        after = self.release()
+        if not self.is_installed(after):
+            raise ApplyError(
+                f"Helm ended well, but release {self.of.release} in {self.of.context} is"
+                f" {after.status if after else 'not there'}.",
+                f"helm status {self.of.release} --kube-context {self.of.context} -n {self.namespace}",
+            )
+        assert after is not None
+        what = f"release {self.of.release}, {after.chart} {after.version}, revision {after.revision}"
+        return Change("release", subject, "changed" if found else "created", what, undo=self._undo(found))
+
+    def wait_until_ready(self) -> Change:
+        """Until servers and gateway are ready and the gateway has an address, the state of the world ends this."""
+        with self.cluster.watching(*self._watched()) as bell:
+            wait_for(
+                f"{self.of.datacenter}: Consul",
+                self.look,
+                self.params.timeouts.ready,
+                until_changed=bell.wait,
+                hint=f"kubectl --context {self.of.context} -n {self.namespace} get pods,services;"
+                " mend it and run this notebook again",
+            )
+        return Change("ready", self.of.datacenter, "unchanged", self.look().state)
+
+    # -- looks --------------------------------------------------------------------------------------------------
+
+    def look(self) -> Seen:
+        """How far servers and gateway are, in a few words."""
+        parts, done = [], True
+        for resource, suffix, word in (
+            ("statefulsets", "server", "servers"),
+            ("deployments", "mesh-gateway", "gateway"),
+        ):
+            ready, wanted = _replicas(self.cluster.get(resource, self.namespace, f"{self.fullname}-{suffix}"))
+            parts.append(f"{word} {ready}/{wanted} ready")
+            done = done and 0 < wanted <= ready
+        address = live_address(self.cluster, self.namespace, self.fullname)
+        parts.append(f"gateway address {address or 'none yet'}")
+        done = done and address is not None
+        for job in self.cluster.list("jobs", self.namespace, f"release={self.of.release}"):
+            if not any(c["status"] == "True" for c in job.get("status", {}).get("conditions") or []):
+                parts.append(f"job {job['metadata']['name']}: {self._last_words(job) or 'starting'}")
+                done = False
+        return Seen(done, ", ".join(parts))
+
+    def findings(self) -> list[Finding]:
+        """The same look as findings, for `verify`."""
+        subject, seen = self.of.datacenter, self.look()
+        hint = f"kubectl --context {self.of.context} -n {self.namespace} get pods,services,jobs"
+        if seen.done:
+            return [Finding("installed", subject, "ok", seen.state)]
+        return [Finding("installed", subject, "error", seen.state, hint)]
+
+    def _last_words(self, job: Mapping[str, Any]) -> str:
+        pods = self.cluster.list("pods", self.namespace, f"job-name={job['metadata']['name']}")
+        pods.sort(key=lambda pod: pod["metadata"]["creationTimestamp"])
+        return self.cluster.log_tail(self.namespace, pods[-1]["metadata"]["name"]) if pods else ""
+
+    def _watched(self) -> list[str]:
+        return [resource_path(r, self.namespace) for r in ("statefulsets", "deployments", "services", "jobs")]
+
+    def _tell_progress(self, ended: threading.Event) -> str:
+        """Tells each new state while Helm runs; returns the last one, for the error if Helm fails."""
+        last = ""
+        with self.cluster.watching(*self._watched()) as bell:
+            while not ended.is_set():
+                try:
+                    state = self.look().state
+                except ClusterError as error:
+                    state = error.found
+                if state != last:
+                    print(f"  {self.of.datacenter}: {state}")
+                    last = state
+                bell.wait(0.5)
+        return last
+
+
+def ensure_namespace(cluster: Cluster, of: ClusterParams) -> Change:
+    """Create the namespace unless it is there."""
+    if cluster.get("namespaces", "", of.namespace) is not None:
+        return Change("namespace", of.datacenter, "unchanged", of.namespace)
+    cluster.request(
+        "POST",
+        resource_path("namespaces"),
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": of.namespace}},
+    )
+    undo = f"kubectl --context {of.context} delete namespace {of.namespace}"
+    return Change("namespace", of.datacenter, "created", of.namespace, undo=undo)
+
+
+def _replicas(workload: Mapping[str, Any] | None) -> tuple[int, int]:
+    """(ready and up to date, wanted); (0, 0) where it is not there or its controller has not seen it yet."""
+    if workload is None:
+        return 0, 0
+    status, wanted = workload.get("status", {}), workload["spec"].get("replicas", 1)
+    if status.get("observedGeneration", 0) < workload["metadata"].get("generation", 0):
+        return 0, wanted
+    return min(status.get("readyReplicas", 0), status.get("updatedReplicas", wanted)), wanted
+
+
+def _is_hook(job: Mapping[str, Any]) -> bool:
+    return "helm.sh/hook" in job["metadata"].get("annotations", {})
+
+
+def _compare(
+    subject: str, before: Iterable[Mapping[str, Any]], after: Iterable[Mapping[str, Any]]
+) -> tuple[list[Change], list[Diff]]:
+    """What Helm would create, change and delete; Secrets are compared by name only."""
+    old = {_name(o): o for o in before}
+    new = {_name(o): o for o in after}
+    rows, diffs = [], []
+    created: dict[str, list[str]] = {}
+    for kind, name in new.keys() - old.keys():
+        created.setdefault(kind, []).append(name)
+    rows += [
+        Change("object", subject, "would create", f"{k}: {', '.join(sorted(n))}")
+        for k, n in sorted(created.items())
+    ]
+    for kind, name in sorted(new.keys() & old.keys()):
+        changes = "" if kind == "Secret" else diff(f"{kind} {name}", old[kind, name], new[kind, name])
+        if changes:
+            rows.append(Change("object", subject, "would change", f"{kind}: {name}"))
+            diffs.append(Diff(f"{kind} {name} in {subject}", changes))
+    gone = sorted((k, n) for k, n in old.keys() - new.keys() if k != "Secret")
+    rows += [Change("object", subject, "would delete", f"{kind}: {name}") for kind, name in gone]
+    return rows, diffs
+
+
+def _name(manifest: Mapping[str, Any]) -> tuple[str, str]:
+    return str(manifest.get("kind")), str(manifest.get("metadata", {}).get("name"))

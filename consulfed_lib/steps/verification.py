@@ -1,0 +1,104 @@
+"""04-verification: every datacenter asked about every other one. It reads only; there is no action in here."""
+
+from __future__ import annotations
+
+from functools import cached_property, partial
+
+from ..checks import run_together
+from ..checks.federation import Datacenter, link_verdicts, look_at_federation
+from ..checks.preflight import api_reachable
+from ..errors import ClusterError, WaitTimeoutError
+from ..gateway import live_address
+from ..results import Changes, Finding, Findings
+from ..secret import FederationSecret
+from ..show import Page, Text, Topology
+from ..waiting import Seen, wait_for
+from .base import Plan, Step
+from .connect import datacenter, federation_secret
+
+
+class Verification(Step):
+    """Proves that the federation works, or names what does not."""
+
+    @property
+    def subject(self) -> str:
+        return f"federation {self.params.federation}"
+
+    @cached_property
+    def secret(self) -> FederationSecret:
+        return federation_secret(self.params, self.cluster(self.params.primary))
+
+    @cached_property
+    def datacenters(self) -> list[Datacenter]:
+        return [datacenter(self.params, of, self.cluster(of), self.secret) for of in self.params.clusters]
+
+    def look_before(self) -> list[Finding]:
+        found = run_together(
+            partial(api_reachable, of.datacenter, self.params, of) for of in self.params.clusters
+        )
+        if any(finding.severity == "error" for finding in found):
+            return found
+        for of in self.params.clusters:
+            try:
+                datacenter(self.params, of, self.cluster(of), self.secret)
+            except ClusterError as error:
+                found.append(Finding("server-pod", of.datacenter, "error", error.found, error.hint))
+        return found
+
+    def planned(self) -> Plan:
+        return Plan(Changes("Verification only reads"))
+
+    def transcripts(self) -> Page:
+        """The commands of HashiCorp's page, run in each datacenter: evidence for people who know them."""
+        if self._before is None:
+            self.preflight()
+        parts = []
+        for dc in self.datacenters:
+            others = [other for other in self.datacenters if other is not dc]
+            commands = [["consul", "members", "-wan"]]
+            commands += [["consul", "catalog", "services", "-datacenter", other.name] for other in others]
+            for command in commands:
+                done = dc.cluster.exec(dc.of.namespace, f"{dc.fullname}-server-0", command)
+                prompt = (
+                    f"kubectl --context {dc.of.context} -n {dc.of.namespace} exec {dc.fullname}-server-0 --"
+                )
+                code = f"\n[exit code {done.returncode}]" if done.returncode else ""
+                text = f"$ {prompt} {' '.join(command)}\n{done.stdout}{done.stderr}{code}"
+                parts.append(Text(f"In {dc.name}: {' '.join(command)}", text))
+        return Page(*parts)
+
+    def look_after(self) -> list[Finding]:
+        """All checks; what a federation that has just come up does not show yet is looked at again until the
+        deadline, and then it counts as it is."""
+        found: list[Finding] = []
+
+        def look() -> Seen:
+            found[:] = look_at_federation(self.datacenters, self.secret)
+            broken = [f"{f.id} ({f.subject}): {f.found}" for f in found if f.severity == "error"]
+            return Seen(
+                not broken,
+                f"{len(broken)} not ok, first {broken[0]}" if broken else f"{len(found)} checks ok",
+            )
+
+        try:
+            took = wait_for(self.subject, look, self.params.timeouts.federation)
+            self.facts["settled after"] = f"{took:.1f} s"
+        except WaitTimeoutError:
+            self.facts["settled after"] = "not within the deadline"
+        return found
+
+    def topology(self) -> Topology:
+        """The federation as a picture, each link with its verdict."""
+        findings = list(self._after or self.verify())
+        boxes = {}
+        for dc in self.datacenters:
+            address = live_address(dc.cluster, dc.of.namespace, dc.fullname)
+            boxes[dc.name] = [
+                dc.of.context,
+                f"{self.params.servers} server(s)",
+                f"gateway {address or 'none'}",
+            ]
+        return Topology(boxes, link_verdicts(findings, list(boxes)))
+
+    def outcome(self, changes: Changes, after: Findings) -> str:
+        return "verified" if after.proven else "not proven"
