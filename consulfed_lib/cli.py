@@ -20,6 +20,11 @@ from . import __version__
 from .errors import ConsulfedError, Interrupted
 
 COMMANDS: dict[str, tuple[str, str]] = {
+    "run": (
+        "consulfed_lib.commands:run",
+        "Run the notebooks of a federation in their order, and keep the record.",
+    ),
+    "params": ("consulfed_lib.commands:params", "Check the parameters of a federation."),
     "sandbox": ("consulfed_lib.sandbox.commands:sandbox", "A federation to practise on, on this machine."),
 }
 """Subcommand → where it is (`module:attribute`, a click command) and its line in `consulfed --help`."""

@@ -10,6 +10,7 @@
     │   └── WaitTimeoutError    31   something did not become ready before its deadline
     ├── VerifyError             40   looked at afterwards, the world is not as it should be
     ├── LeakError               50   a record would have held a secret; it was withheld
+    ├── KernelError             51   a notebook's kernel died, so that its record has no end
     ├── SandboxError            60   the sandbox cannot do what was asked
     └── Interrupted            130   stopped by a person or by a signal
 
@@ -112,6 +113,12 @@ class LeakError(ConsulfedError):
     """A record would have held a secret; it was withheld."""
 
     exit_code = 50
+
+
+class KernelError(ConsulfedError):
+    """A notebook's kernel died or was killed, so that its record has no end."""
+
+    exit_code = 51
 
 
 class SandboxError(ConsulfedError):

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from ..checks.federation import Datacenter, node_health
 from ..errors import ClusterError
 from ..params import Cluster as ClusterParams
-from ..results import Change, Finding
+from ..results import Change, Finding, Severity
 from ..secret import mistakes, read, same
 from ..values import imported_secret_name, secondary_values
 from ..waiting import Seen, wait_for
@@ -67,7 +67,7 @@ class SecondarySetup(Step):
         original = read(self.cluster(self.params.primary), self.params.primary.namespace, name)
         hint = f"run 02-secret-transfer for {subject} first"
         if copy is None:
-            severity = "warning" if self.params.dry_run else "error"
+            severity: Severity = "warning" if self.params.dry_run else "error"
             return [
                 Finding(
                     "federation-secret", subject, severity, f"{self.of.namespace}/{name} is not there", hint
