@@ -153,11 +153,9 @@ def _execute(task: Task, params: Federation, folder: Path, tell: Callable[[str],
         raise KernelError(
             f"{output} holds no result: it did not come to its end.", "run the same command again"
         )
-    checks, rows = result["checks"], result["changes"]
-    tell(
-        f"{label}: {result['outcome']}: {len(checks)} checks, {sum(c['severity'] == 'warning' for c in checks)} warnings,"
-        f" {len(rows)} actions, {time.monotonic() - start:.1f} s"
-    )
+    warnings = sum(check["severity"] == "warning" for check in result["checks"])
+    counts = f"{len(result['checks'])} checks, {warnings} warnings, {len(result['changes'])} actions"
+    tell(f"{label}: {result['outcome']}: {counts}, {time.monotonic() - start:.1f} s")
     return Done(task, output, result)
 
 
