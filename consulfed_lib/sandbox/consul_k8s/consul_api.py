@@ -132,7 +132,7 @@ class ConsulApi:
                     raise ConsulError(f"{method} {path}: {response.status} {text}", response.status)
                 return json.loads(text) if text else None
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            raise ConsulError(f"{method} {url}: {str(error) or type(error).__name__}") from error
+            raise ConsulError(f"{method} {url}: {_cause(error)}") from error
 
     async def wait_known(self, *, dc: str = "") -> None:
         """Return when the servers know this client's token; ConsulError for what waiting does not mend.
@@ -143,6 +143,15 @@ class ConsulApi:
         servers = [""] * 3 if dc else await self.servers()
         for server in servers:
             await self.get("/v1/acl/token/self", dc=dc, address=server, stale=True)
+
+
+def _cause(error: Exception) -> str:
+    """The error without aiohttp's talk of context objects."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return str(error.certificate_error)
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return error.os_error.strerror or str(error.os_error)
+    return str(error) or type(error).__name__
 
 
 def consul_of(container: Container, place: Endpoint, token: str = "") -> ConsulApi:

@@ -106,7 +106,9 @@ async def _run(work: _Work) -> None:
     if work.in_primary and anonymous:
         await _anonymous_token(work)
     if given.is_on("connect-inject"):
-        await _connect_inject(work, shared)
+        # Up to chart 0.49, which gave servers by this flag, the injector logged in for a local token.
+        is_old = "server-address" in given.flags
+        await _connect_inject(work, local if is_old else shared, is_global=not is_old)
     if given.is_on("controller"):
         await _component(work, "controller", acl_rules.CONTROLLER, shared, is_global=True)
     if given.is_on("mesh-gateway"):
@@ -282,7 +284,7 @@ async def _anonymous_token(work: _Work) -> None:
     )
 
 
-async def _connect_inject(work: _Work, shared: str) -> None:
+async def _connect_inject(work: _Work, login_method: str, *, is_global: bool) -> None:
     method = f"{work.prefix}-k8s-auth-method"
     config = await _auth_method_config(work)
     await until_succeeds(
@@ -298,7 +300,7 @@ async def _connect_inject(work: _Work, shared: str) -> None:
             work.consul, "", method, "Kubernetes binding rule", "service", "${serviceaccount.name}", selector
         ),
     )
-    await _component(work, "connect-inject", acl_rules.CONNECT_INJECT, shared, is_global=True)
+    await _component(work, "connect-inject", acl_rules.CONNECT_INJECT, login_method, is_global=is_global)
 
 
 async def _replication_token(work: _Work, given_token: str) -> None:
