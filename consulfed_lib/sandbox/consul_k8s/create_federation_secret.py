@@ -76,7 +76,10 @@ async def _replication_token(container: Container, namespace: str, prefix: str, 
     log.info("Retrieving replication token from secret", secret=name, ns=namespace)
 
     async def read() -> dict[str, bytes]:
-        data = await read_secret(container.client, namespace, name)
+        try:
+            data = await read_secret(container.client, namespace, name)
+        except KubeError as error:
+            raise JobFailed(f"error retrieving replication token: {error}") from error
         if data is None:
             raise KubeError(
                 404, "NotFound", f"secret not yet created, retrying: secret={name} ns={namespace}"

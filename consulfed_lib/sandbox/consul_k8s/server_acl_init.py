@@ -31,6 +31,9 @@ TOKEN_KEY = "token"
 ACLS_ENABLED = "1"
 """Value of the serf tag `acls` of a server whose ACLs work; `2` is what it says before that."""
 
+_ALIVE = 1
+"""Status of a serf member that is neither failed nor gone."""
+
 _KUBERNETES_DNS_NAME = "https://kubernetes.default.svc"
 _BOOTSTRAP_SECONDS = 300.0
 
@@ -196,7 +199,8 @@ async def _legacy_mode_is_over(work: _Work) -> None:
         for query in ("", "?wan=1"):
             for member in await work.consul.get(f"/v1/agent/members{query}", address=address):
                 tags = member["Tags"]
-                if tags.get("role") == "consul" and tags["acls"] != ACLS_ENABLED:
+                ours = tags.get("role") == "consul" and tags.get("dc") == work.dc
+                if ours and member["Status"] == _ALIVE and tags.get("acls", ACLS_ENABLED) != ACLS_ENABLED:
                     raise ConsulError(f"server {member['Name']} still works with legacy ACLs")
 
 
