@@ -1,0 +1,264 @@
+"""What the tests of the runbook library share: parameters, a certificate authority, and a small HTTPS server.
+
+Nothing of the project is replaced here: Kubernetes' and Consul's clients run as they are, over TLS, against answers
+that a test writes down. Whole clusters are the sandbox's business.
+"""
+
+from __future__ import annotations
+
+import copy
+import datetime
+import ipaddress
+import json
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from consulfed_lib import params as parameters
+from consulfed_lib import redact
+from consulfed_lib.cluster import Cluster
+
+TOKEN = "bearer-token-that-nobody-may-read"
+RAW: dict[str, Any] = {
+    "federation": "test",
+    "chart": {"ref": "hashicorp/consul", "version": "1.9.11"},
+    "primary": {"context": "one", "datacenter": "dc1"},
+    "secondaries": [{"context": "two", "datacenter": "dc2"}],
+}
+
+
+@pytest.fixture
+def raw() -> dict[str, Any]:
+    """The shortest parameters that are well, as a file or a notebook gives them."""
+    return copy.deepcopy(RAW)
+
+
+@pytest.fixture
+def federation(raw: dict[str, Any]) -> Callable[..., parameters.Federation]:
+    """Makes parameters that are well: the shortest ones, with changes."""
+    return lambda **changes: parameters.check(raw | changes, "the test")
+
+
+@pytest.fixture(autouse=True)
+def _forget_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one test registers as secret is no secret of the next one."""
+    monkeypatch.setattr(redact, "_known", set())
+
+
+class Authority:
+    """A certificate authority, made for the tests."""
+
+    def __init__(self, name: str = "Test CA"):
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        self.name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+        self.certificate = self._signed(self.name, self.key, x509.BasicConstraints(True, None))
+        self.pem = self.certificate.public_bytes(serialization.Encoding.PEM).decode()
+        self.key_pem = _key_pem(self.key)
+
+    def issue(self, names: tuple[str, ...]) -> tuple[str, str]:
+        """Certificate and key in PEM for these host names and addresses."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, names[0])])
+        certificate = self._signed(
+            subject, key, x509.SubjectAlternativeName([_general_name(n) for n in names])
+        )
+        return certificate.public_bytes(serialization.Encoding.PEM).decode(), _key_pem(key)
+
+    def _signed(
+        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, extension: Any
+    ) -> x509.Certificate:
+        now = datetime.datetime.now(datetime.UTC)
+        builder = x509.CertificateBuilder().subject_name(subject).issuer_name(self.name)
+        builder = builder.public_key(key.public_key()).serial_number(x509.random_serial_number())
+        builder = builder.not_valid_before(now - datetime.timedelta(hours=1))
+        builder = builder.not_valid_after(now + datetime.timedelta(days=1))
+        critical = isinstance(extension, x509.BasicConstraints)
+        return builder.add_extension(extension, critical).sign(self.key, hashes.SHA256())
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def _key_pem(key: ec.EllipticCurvePrivateKey) -> str:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
+
+
+@pytest.fixture(scope="session")
+def authority() -> Authority:
+    """The CA that everybody in the tests trusts."""
+    return Authority()
+
+
+@pytest.fixture(scope="session")
+def other_authority() -> Authority:
+    """A CA that nobody trusts."""
+    return Authority("Other CA")
+
+
+@dataclass
+class Request:
+    """What a server was asked."""
+
+    method: str
+    path: str
+    query: dict[str, str]
+    headers: dict[str, str]
+    body: Any
+    connection: tuple[str, int]
+
+
+@dataclass
+class HttpsServer:
+    """Answers from a table: `answers["GET /version"] = (200, {...})`; whatever is not in it is a 404 Status.
+
+    A table's value may also be a function of the Request that gives such a pair. `close_after` names requests whose
+    connection is closed without a word after the answer, as a proxy does that has had enough of it.
+    """
+
+    answers: dict[str, Any] = field(default_factory=dict)
+    requests: list[Request] = field(default_factory=list)
+    close_after: set[str] = field(default_factory=set)
+    port: int = 0
+
+    @property
+    def url(self) -> str:
+        return f"https://127.0.0.1:{self.port}"
+
+    def asked(self, method: str = "") -> list[str]:
+        """The requests so far, as `GET /path`."""
+        return [f"{r.method} {r.path}" for r in self.requests if r.method.startswith(method)]
+
+    def answer(self, request: Request) -> tuple[int, bytes]:
+        self.requests.append(request)
+        found = self.answers.get(f"{request.method} {request.path}")
+        if callable(found):
+            found = found(request)
+        if found is None:
+            status = {"kind": "Status", "status": "Failure", "code": 404}
+            found = 404, status | {"reason": "NotFound", "message": f"{request.path} not found"}
+        code, body = found
+        return code, body if isinstance(body, bytes) else json.dumps(body).encode()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    table: HttpsServer
+
+    def _serve(self) -> None:
+        body = self.rfile.read(int(self.headers.get("content-length") or 0))
+        url = urlsplit(self.path)
+        query = {key: values[0] for key, values in parse_qs(url.query, keep_blank_values=True).items()}
+        headers = {key.lower(): value for key, value in self.headers.items()}
+        asked = Request(
+            self.command, url.path, query, headers, json.loads(body) if body else None, self.client_address
+        )
+        code, answer = self.table.answer(asked)
+        self.send_response(code)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+        self.close_connection = f"{self.command} {url.path}" in self.table.close_after
+
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _serve
+
+    def log_message(self, *_: Any) -> None:
+        """A test's output is for failures."""
+
+
+class _Server(ThreadingHTTPServer):
+    """Shakes hands in the connection's own thread, so that a client that refuses our certificate stops nobody."""
+
+    daemon_threads = True
+    context: ssl.SSLContext
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        try:
+            request = self.context.wrap_socket(request, server_side=True)
+        except (ssl.SSLError, OSError):
+            return
+        with request:
+            super().finish_request(request, client_address)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that goes away is what some tests are about."""
+
+
+@pytest.fixture
+def https(
+    authority: Authority, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., HttpsServer]]:
+    """Starts HTTPS servers on loopback: `https(names=(…), signed_by=…)`; they end with the test."""
+    running: list[_Server] = []
+
+    def start(names: tuple[str, ...] = ("127.0.0.1",), signed_by: Authority = authority) -> HttpsServer:
+        files = tmp_path_factory.mktemp("https")
+        certificate, key = signed_by.issue(names)
+        (files / "pem").write_text(certificate + key)
+        table = HttpsServer()
+        server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"table": table}))
+        server.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        server.context.load_cert_chain(files / "pem")
+        table.port = server.server_address[1]
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        running.append(server)
+        return table
+
+    yield start
+    for server in running:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def kubeconfig(authority: Authority, tmp_path: Path) -> Callable[..., str]:
+    """Writes a kubeconfig for contexts and their API servers' URLs; gives its path."""
+
+    def write(ca_pem: str = authority.pem, **servers: str) -> str:
+        (tmp_path / "ca.pem").write_text(ca_pem)
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": next(iter(servers)),
+            "users": [{"name": "admin", "user": {"token": TOKEN}}],
+            "clusters": [
+                {"name": name, "cluster": {"server": url, "certificate-authority": str(tmp_path / "ca.pem")}}
+                for name, url in servers.items()
+            ],
+            "contexts": [{"name": name, "context": {"cluster": name, "user": "admin"}} for name in servers],
+        }
+        path = tmp_path / "kubeconfig"
+        path.write_text(yaml.safe_dump(config))
+        return str(path)
+
+    return write
+
+
+@pytest.fixture
+def api(https: Callable[..., HttpsServer]) -> HttpsServer:
+    """An API server that knows what a test tells it."""
+    return https()
+
+
+@pytest.fixture
+def cluster(api: HttpsServer, kubeconfig: Callable[..., str]) -> Cluster:
+    """The client of that API server."""
+    return Cluster("one", kubeconfig(one=api.url))
