@@ -54,6 +54,7 @@ JOBS: Mapping[str, Job] = {
     "create-federation-secret": _job(create_federation_secret),
     "gateway-resources": _job(gateway_resources),
     "gateway-cleanup": _job(gateway_cleanup),
+    "gateway-cleanup-custom": _job(gateway_cleanup),
 }
 """`component` label of a Job's pod → its work; exit code 0, or 1 with the cause in the last log line."""
 

@@ -75,19 +75,20 @@ async def tls_init_cleanup(container: Container, log: JobLog) -> None:
         log.info("Secret deleted", secret=name, ns=container.namespace)
 
 
-_GATEWAY = "gateway.networking.k8s.io/v1beta1"
-_CONSUL = "consul.hashicorp.com/v1alpha1"
+_GATEWAY = ("gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1")
+"""Charts since 1.8 install the first version, older ones the second."""
+
+_CONSUL = ("consul.hashicorp.com/v1alpha1",)
 
 
 async def gateway_resources(container: Container, log: JobLog) -> None:
     """The GatewayClass and its configuration, for API gateways: objects only, no gateway is run for them."""
     given = options(container)
     name, config = given.flag("gateway-class-name"), given.flag("gateway-class-config-name")
-    labels = {
-        key: given.flag(flag)
-        for key, flag in (("app", "app"), ("chart", "chart"), ("heritage", "heritage"),
-                          ("release", "release-name"), ("component", "component"))
-    }  # fmt: skip
+    flags = {"app": "app", "chart": "chart", "heritage": "heritage", "release": "release-name"}
+    labels = {label: given.flag(flag) for label, flag in flags.items()}
+    labels["component"] = given.flag("component")
+    parameters = {"group": "consul.hashicorp.com", "kind": "GatewayClassConfig", "name": config}
     await _ensure(
         container,
         _CONSUL,
@@ -101,34 +102,35 @@ async def gateway_resources(container: Container, log: JobLog) -> None:
         {
             "kind": "GatewayClass",
             "metadata": {"name": name, "labels": labels},
-            "spec": {
-                "controllerName": given.flag("controller-name"),
-                "parametersRef": {
-                    "group": "consul.hashicorp.com",
-                    "kind": "GatewayClassConfig",
-                    "name": config,
-                },
-            },
+            "spec": {"controllerName": given.flag("controller-name"), "parametersRef": parameters},
         },
     )
     log.info("GatewayClass is there", name=name, config=config)
 
 
-async def _ensure(container: Container, api_version: str, plural: str, item: dict[str, Any]) -> None:
-    try:
-        await container.client.create(api_version, plural, {"apiVersion": api_version, **item})
-    except KubeError as error:
-        if error.reason != "AlreadyExists":
-            raise JobFailed(f"cannot create {item['kind']} {item['metadata']['name']}: {error}") from error
+async def _ensure(container: Container, versions: tuple[str, ...], plural: str, item: dict[str, Any]) -> None:
+    """Create it in the first version that is served; leave it as it is when it exists."""
+    for version in versions:
+        try:
+            await container.client.create(version, plural, {"apiVersion": version, **item})
+            return
+        except KubeError as error:
+            if error.reason == "AlreadyExists":
+                return
+            if error.status != 404 or version == versions[-1]:
+                raise JobFailed(
+                    f"cannot create {item['kind']} {item['metadata']['name']}: {error}"
+                ) from error
 
 
 async def gateway_cleanup(container: Container, log: JobLog) -> None:
     """Delete what gateway_resources made."""
     given = options(container)
-    for api_version, plural, flag in (
+    for versions, plural, flag in (
         (_GATEWAY, "gatewayclasses", "gateway-class-name"),
         (_CONSUL, "gatewayclassconfigs", "gateway-class-config-name"),
     ):
         if given.flag(flag):
-            await container.client.delete(api_version, plural, given.flag(flag))
+            for version in versions:
+                await container.client.delete(version, plural, given.flag(flag))
             log.info("Deleted", resource=plural, name=given.flag(flag))

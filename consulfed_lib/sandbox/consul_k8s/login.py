@@ -126,7 +126,7 @@ def _endpoint(container: Container) -> Endpoint:
 
 def dataplane_options(given: Options) -> Options:
     """Options as they are, or with what consul-dataplane leaves out: it is told only the port of gRPC."""
-    if "addresses" not in given.flags or "grpc-port" not in given.flags:
+    if "addresses" not in given.flags or "http-port" in given.flags or "CONSUL_HTTP_PORT" in given.env:
         return given
     ca_file = given.flag("ca-certs")
     tls = {"CONSUL_USE_TLS": "true", "CONSUL_CACERT_FILE": ca_file} if ca_file else {}
