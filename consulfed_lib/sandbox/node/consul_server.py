@@ -119,8 +119,7 @@ class ConsulServer(Program):
             await self._session.close()
             self._session = None
         if self._process is not None:
-            grace = self.container.pod["spec"].get("terminationGracePeriodSeconds", 30)
-            await stop(self._process, grace=grace)
+            await stop(self._process, grace=self.container.grace)
 
     async def exec(
         self, command: list[str], stdin: asyncio.StreamReader | None, stdout: Send, stderr: Send

@@ -70,6 +70,12 @@ class Container:
     def component(self) -> str:
         return self.pod["metadata"].get("labels", {}).get("component", "")
 
+    @property
+    def grace(self) -> float:
+        """Seconds that a program has to end by itself: the deletion's own, else the pod's."""
+        asked = self.pod["metadata"].get("deletionGracePeriodSeconds")
+        return float(self.pod["spec"].get("terminationGracePeriodSeconds", 30) if asked is None else asked)
+
     def flag(self, name: str, default: str = "") -> str:
         """The last value of a flag given as -name=value, -name value or --name=value; a bare one: `true`."""
         return self.flags.get(name, [default])[-1]
