@@ -12,6 +12,7 @@ import socket
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -337,6 +338,11 @@ def _configuration(context: str, kubeconfig: str | None) -> Any:
             config_file=kubeconfig, context=context, client_configuration=configuration
         )
     except kube_config.ConfigException as error:
+        if kubeconfig and not Path(kubeconfig).exists():
+            raise ClusterError(
+                f"The kubeconfig {kubeconfig} is not there.",
+                "for the sandbox, run `consulfed sandbox up`; else correct `kubeconfig` in the parameters",
+            ) from None
         names = kubeconfig_contexts(kubeconfig)
         if names and context not in names:
             raise ClusterError(

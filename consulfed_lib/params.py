@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from . import places
-from .chart import OLDEST, ChartVersion, fullname, longest_fullname
+from .chart import OLDEST, ChartVersion, federation_secret_name, fullname, longest_fullname
 from .errors import ParamsError
 
 SANDBOX = "sandbox"
@@ -106,7 +106,13 @@ class Federation(_Model):
         return str(Path(self.kubeconfig).expanduser()) if self.kubeconfig else None
 
     def fullname(self, cluster: Cluster) -> str:
+        """The prefix of the names of all objects of Consul in that cluster."""
         return fullname(cluster.release, self.global_name)
+
+    @property
+    def secret_name(self) -> str:
+        """The name of the federation secret in the primary, and of each copy."""
+        return federation_secret_name(self.primary.release, self.global_name)
 
     def chosen_secondary(self) -> Cluster:
         """The secondary that 02 and 03 work on. Raises ParamsError when that is not clear."""

@@ -21,6 +21,7 @@ from typing import Any
 
 from . import errors
 from .errors import ConsulfedError, Interrupted, KernelError, LeakError, ParamsError
+from .kernels import Kernels
 from .params import Federation
 from .results import Result
 from .steps import NOTEBOOKS, PER_SECONDARY
@@ -94,12 +95,13 @@ def run(params: Federation, *, only: str, records: Path, tell: Callable[[str], N
     names = ", ".join(cluster.datacenter for cluster in params.clusters)
     tell(f"{params.federation}: {names}; {'dry run' if params.dry_run else 'apply'}; record in {folder}")
     done: list[Done] = []
-    with _terminate_as_interrupt():
+    with _terminate_as_interrupt(), Kernels([task.notebook for task in todo]) as kernels:
         for task in todo:
             if params.dry_run and task.notebook == "04-verification" and any(_pending(d) for d in done):
                 tell(f"{task.notebook}: left out: there is nothing to verify until the plan is applied")
                 continue
-            done.append(_execute(task, params, folder, tell))
+            with kernels.next() as kernel:
+                done.append(_execute(task, params, folder, kernel, tell))
     return done
 
 
@@ -118,7 +120,7 @@ def _pending(done: Done) -> bool:
     return done.result["outcome"] == "planned"
 
 
-def _execute(task: Task, params: Federation, folder: Path, tell: Callable[[str], None]) -> Done:
+def _execute(task: Task, params: Federation, folder: Path, kernel: Any, tell: Callable[[str], None]) -> Done:
     import papermill
 
     output, start = folder / task.output, time.monotonic()
@@ -130,6 +132,7 @@ def _execute(task: Task, params: Federation, folder: Path, tell: Callable[[str],
             output,
             parameters=_parameters(task, params),
             kernel_name="python3",
+            km=kernel,
             progress_bar=False,
             autosave_cell_every=5,
             stdout_file=_Indented(tell),

@@ -100,6 +100,23 @@ def read(cluster: Cluster, namespace: str, name: str) -> FederationSecret | None
     return FederationSecret(name, namespace, data, found["metadata"].get("labels") or {})
 
 
+def find(primary: Cluster, params: Federation) -> FederationSecret:
+    """The primary's secret, by the chart's naming rule. Raises SecretError that says where it was looked for."""
+    namespace, name = params.primary.namespace, params.secret_name
+    found = read(primary, namespace, name)
+    if found is not None:
+        return found
+    candidates = primary.list("secrets", namespace, "managed-by=consul-k8s")
+    others = [s["metadata"]["name"] for s in candidates if s["metadata"]["name"].endswith("-federation")]
+    raise SecretError(
+        f"The federation secret {namespace}/{name} is not in {primary.context}"
+        + (f"; there is {', '.join(others)}." if others else "."),
+        "correct global_name, release or namespace in the parameters"
+        if others
+        else "run 01-primary-setup first; it ends when the secret is there",
+    )
+
+
 def expected_keys(params: Federation) -> set[str]:
     """The keys that the secret has for this federation's settings (consul-k8s create-federation-secret)."""
     keys = {"caCert", "caKey", "serverConfigJSON"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from .chart import federation_secret_name
 from .params import Cluster, Federation
 
 
@@ -31,7 +30,7 @@ def secondary_values(params: Federation, secondary: Cluster, api_url: str) -> di
             "of the primary" in one sentence, which is wrong: consul PR #18280.)
     """
     values = _common(params, secondary)
-    secret = imported_secret_name(params)
+    secret = params.secret_name
     values["global"]["tls"] |= {
         "caCert": {"secretName": secret, "secretKey": "caCert"},
         "caKey": {"secretName": secret, "secretKey": "caKey"},
@@ -56,11 +55,6 @@ def secondary_values(params: Federation, secondary: Cluster, api_url: str) -> di
         }
     ]
     return values
-
-
-def imported_secret_name(params: Federation) -> str:
-    """The name of the federation secret, in the primary and of each copy."""
-    return federation_secret_name(params.primary.release, params.global_name)
 
 
 def _common(params: Federation, cluster: Cluster) -> dict[str, Any]:

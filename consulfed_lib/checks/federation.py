@@ -17,8 +17,8 @@ from ..gateway import catalog_addresses, live_address
 from ..params import Cluster as ClusterParams
 from ..params import Federation
 from ..results import Finding
-from ..secret import FederationSecret, read, same
 from . import Check, check, run_together
+from .secrets import secret_complete, secret_copy
 
 ALIVE = 1
 """Serf's status number of a member that is alive (2 leaving, 3 left, 4 failed)."""
@@ -40,10 +40,6 @@ class Datacenter:
     @property
     def fullname(self) -> str:
         return self.params.fullname(self.of)
-
-    @property
-    def is_primary(self) -> bool:
-        return self.name == self.params.primary.datacenter
 
     def server_names(self) -> list[str]:
         """Consul names a server after its pod."""
@@ -84,17 +80,6 @@ def gateway_address(self: Check, subject: str, dc: Datacenter) -> Iterator[Findi
         )
     else:
         yield self.ok(subject, live)
-
-
-@check("federation-secret", "the secondary's copy of the federation secret equals the primary's")
-def federation_secret(
-    self: Check, subject: str, dc: Datacenter, original: FederationSecret
-) -> Iterator[Finding]:
-    copy = read(dc.cluster, dc.of.namespace, original.name)
-    if same(original, copy):
-        yield self.ok(subject, f"{len(original.data)} keys, fingerprints equal")
-    else:
-        yield self.error(subject, "it is missing" if copy is None else "it differs", "run 02-secret-transfer")
 
 
 @check("ca-root", "both datacenters trust the same root of the service mesh's CA")
@@ -234,16 +219,18 @@ PER_PAIR = (node_health, catalog_services)
 PER_DATACENTER = (servers, gateway_address, datacenters, wan_members, proxy_defaults)
 
 
-def look_at_federation(dcs: list[Datacenter], original: FederationSecret) -> list[Finding]:
-    """Every verification check in every datacenter, all datacenters together."""
+def look_at_federation(dcs: list[Datacenter]) -> list[Finding]:
+    """Every verification check in every datacenter, all datacenters together; the first is the primary."""
     params, primary = dcs[0].params, dcs[0]
     live = {dc.name: live_address(dc.cluster, dc.of.namespace, dc.fullname) for dc in dcs}
 
     def of_one(dc: Datacenter) -> list[Finding]:
         found = [finding for each in PER_DATACENTER for finding in each(dc.name, dc)]
         found += federation_states(dc.name, dc, live)
-        if not dc.is_primary:
-            found += federation_secret(dc.name, dc, original)
+        if dc is primary:
+            found += secret_complete(dc.name, params, dc.cluster, True)
+        else:
+            found += secret_copy(dc.name, params, primary.cluster, dc.of, dc.cluster, True)
             found += ca_root(dc.name, primary, dc)
             found += acl_replication(dc.name, dc) if params.acls else []
         for other in dcs:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 from .. import helm
 from ..chart import longest_fullname
@@ -212,6 +213,18 @@ def capacity(self: Check, subject: str, target: Target) -> Iterator[Finding]:
 def names(self: Check, subject: str, target: Target) -> Iterator[Finding]:
     limit = longest_fullname(target.params.gossip_encryption)
     yield self.ok(subject, f"{target.fullname!r} has {len(target.fullname)} of {limit} characters")
+
+
+@check("api-url", "the URL that the primary's servers are given for this cluster's API can be theirs too")
+def api_url(self: Check, subject: str, url: str) -> Iterator[Finding]:
+    host = urlsplit(url).hostname or ""
+    hint = f"give api_url of {subject} in the parameters: a full https:// URL that the primary's servers can reach"
+    if not url.startswith("https://"):
+        yield self.error(subject, f"{url} is no https URL", hint)
+    elif host in {"localhost", "127.0.0.1", "::1", "0.0.0.0", "::"}:
+        yield self.warning(subject, f"{url} works on this machine only", hint)
+    else:
+        yield self.ok(subject, url)
 
 
 @check("helm", f"Helm {'.'.join(map(str, OLDEST_HELM))} or newer is here")

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from ..checks import Check, check
 from ..checks.federation import Datacenter
 from ..cluster import Cluster
 from ..consul import Consul
-from ..errors import ClusterError, SecretError
+from ..errors import ClusterError
 from ..params import Cluster as ClusterParams
 from ..params import Federation
-from ..secret import FederationSecret, read
-from ..values import imported_secret_name
-
-
-def federation_secret(params: Federation, primary: Cluster) -> FederationSecret:
-    """The primary's federation secret; its CA checks every TLS connection, its token reads every datacenter."""
-    name = imported_secret_name(params)
-    found = read(primary, params.primary.namespace, name)
-    if found is None:
-        raise SecretError(
-            f"The federation secret {params.primary.namespace}/{name} is not in {params.primary.context}.",
-            "run 01-primary-setup first",
-        )
-    return found
+from ..results import Finding
+from ..secret import FederationSecret
 
 
 def datacenter(
@@ -55,3 +46,10 @@ def server_pod(params: Federation, of: ClusterParams, cluster: Cluster) -> str:
             f" {of.datacenter} again",
         )
     return ready[0]
+
+
+@check("server-pod", "a Consul server pod is ready to be asked")
+def server_pod_ready(
+    self: Check, subject: str, params: Federation, of: ClusterParams, cluster: Cluster
+) -> Iterator[Finding]:
+    yield self.ok(subject, f"{of.namespace}/{server_pod(params, of, cluster)}")

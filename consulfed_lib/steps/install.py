@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from .. import helm
+from ..checks import Check, check
 from ..checks.preflight import failed_job
 from ..cluster import Cluster, resource_path
 from ..errors import ApplyError, ClusterError
@@ -167,14 +168,6 @@ class Installation:
                 done = False
         return Seen(done, ", ".join(parts))
 
-    def findings(self) -> list[Finding]:
-        """The same look as findings, for `verify`."""
-        subject, seen = self.of.datacenter, self.look()
-        hint = f"kubectl --context {self.of.context} -n {self.namespace} get pods,services,jobs"
-        if seen.done:
-            return [Finding("installed", subject, "ok", seen.state)]
-        return [Finding("installed", subject, "error", seen.state, hint)]
-
     def _last_words(self, job: Mapping[str, Any]) -> str:
         pods = self.cluster.list("pods", self.namespace, f"job-name={job['metadata']['name']}")
         pods.sort(key=lambda pod: pod["metadata"]["creationTimestamp"])
@@ -197,6 +190,16 @@ class Installation:
                     last = state
                 bell.wait(0.5)
         return last
+
+
+@check("installed", "servers and gateway are ready, no Job is unfinished, and the gateway has an address")
+def installed(self: Check, subject: str, installation: Installation) -> Iterator[Finding]:
+    seen, of = installation.look(), installation.of
+    if seen.done:
+        yield self.ok(subject, seen.state)
+    else:
+        hint = f"kubectl --context {of.context} -n {of.namespace} get pods,services,jobs"
+        yield self.error(subject, seen.state, hint)
 
 
 def ensure_namespace(cluster: Cluster, of: ClusterParams) -> Change:

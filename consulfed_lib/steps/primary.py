@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Any
 
-from .. import secret
+from ..checks import Check, check
+from ..checks.secrets import secret_complete
 from ..cluster import PROXY_DEFAULTS, resource_path
 from ..errors import ApplyError
 from ..gateway import live_address
 from ..params import Cluster as ClusterParams
 from ..results import Change, Finding
-from ..values import imported_secret_name, primary_values
+from ..values import primary_values
 from ..waiting import Seen, wait_for
 from .base import Action, Plan, Step
-from .install import Installation
+from .install import Installation, installed
 from .ready import look_at_one
 
 
@@ -43,44 +45,23 @@ class PrimarySetup(Step):
         return [*self.installation.actions(), self.wait_for_secret, self.apply_proxy_defaults]
 
     def look_after(self) -> list[Finding]:
-        found = self.installation.findings()
-        address = live_address(self.installation.cluster, self.of.namespace, self.installation.fullname)
-        self.facts |= {"gateway": address, "federation secret": imported_secret_name(self.params)}
-        held = secret.read(self.installation.cluster, self.of.namespace, imported_secret_name(self.params))
-        wrong = (
-            ["it is missing"]
-            if held is None
-            else secret.mistakes(held, self.params, {address} if address else None)
-        )
-        name = f"{self.of.namespace}/{imported_secret_name(self.params)}"
-        found.append(
-            Finding(
-                "federation-secret",
-                self.subject,
-                "error",
-                f"{name}: {'; '.join(wrong)}",
-                "see 02-secret-transfer",
-            )
-            if wrong
-            else Finding("federation-secret", self.subject, "ok", f"{name} is complete and names {address}")
-        )
-        synced = self.look_at_proxy_defaults()
-        found.append(
-            Finding(
-                "proxy-defaults",
-                self.subject,
-                "ok" if synced.done else "error",
-                synced.state,
-                "" if synced.done else "see the status of ProxyDefaults global",
-            )
-        )
-        return found
+        cluster = self.installation.cluster
+        address = live_address(cluster, self.of.namespace, self.installation.fullname)
+        self.facts |= {
+            "gateway": address,
+            "federation secret": f"{self.of.namespace}/{self.params.secret_name}",
+        }
+        return [
+            *installed(self.subject, self.installation),
+            *secret_complete(self.subject, self.params, cluster, True),
+            *proxy_defaults_synced(self.subject, self),
+        ]
 
     # -- federation secret --------------------------------------------------------------------------------------
 
     def wait_for_secret(self) -> Change:
         """The federation secret is made by a hook Job once the gateway is registered."""
-        cluster, name = self.installation.cluster, imported_secret_name(self.params)
+        cluster, name = self.installation.cluster, self.params.secret_name
 
         def look() -> Seen:
             there = cluster.get("secrets", self.of.namespace, name) is not None
@@ -159,3 +140,12 @@ class PrimarySetup(Step):
             )
         why = f"{synced.get('reason')}: {synced.get('message')}" if synced else "not looked at by Consul yet"
         return Seen(False, f"ProxyDefaults global is not synced: {why}")
+
+
+@check("proxy-defaults-synced", "ProxyDefaults global has the mode asked for and was synced to Consul")
+def proxy_defaults_synced(self: Check, subject: str, step: PrimarySetup) -> Iterator[Finding]:
+    seen = step.look_at_proxy_defaults()
+    if seen.done:
+        yield self.ok(subject, seen.state)
+    else:
+        yield self.error(subject, seen.state, "run 01-primary-setup; see the status of ProxyDefaults global")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from ..checks.preflight import api_reachable
+from ..checks.secrets import key_equal, secret_complete
 from ..errors import ApplyError, SecretError
-from ..gateway import live_address
 from ..params import Cluster as ClusterParams
 from ..results import Change, Changes, Finding
-from ..secret import MANAGED_BY, FederationSecret, manifest, mistakes, read, same
-from ..values import imported_secret_name
+from ..secret import MANAGED_BY, FederationSecret, find, manifest, read, same
 from .base import Action, Plan, Step
 from .install import ensure_namespace
 
@@ -30,26 +29,11 @@ class SecretTransfer(Step):
 
     @property
     def name(self) -> str:
-        return imported_secret_name(self.params)
+        return self.params.secret_name
 
     def original(self) -> FederationSecret:
-        """The primary's secret, read anew. Raises SecretError that says where it was looked for."""
-        cluster = self.cluster(self.primary)
-        found = read(cluster, self.primary.namespace, self.name)
-        if found is not None:
-            return found
-        others = [
-            secret["metadata"]["name"]
-            for secret in cluster.list("secrets", self.primary.namespace, "managed-by=consul-k8s")
-            if secret["metadata"]["name"].endswith("-federation")
-        ]
-        raise SecretError(
-            f"The federation secret {self.primary.namespace}/{self.name} is not in {self.primary.context}"
-            + (f"; there is {', '.join(others)}." if others else "."),
-            "correct global_name, release or namespace in the parameters"
-            if others
-            else "run 01-primary-setup first; it ends when the secret is there",
-        )
+        """The primary's secret, read anew."""
+        return find(self.cluster(self.primary), self.params)
 
     def copy(self) -> FederationSecret | None:
         return read(self.cluster(self.of), self.of.namespace, self.name)
@@ -60,21 +44,8 @@ class SecretTransfer(Step):
             found += api_reachable(of.datacenter, self.params, of)
         if any(finding.severity == "error" for finding in found):
             return found
-        subject = self.primary.datacenter
-        try:
-            secret = self.original()
-        except SecretError as error:
-            if self.params.dry_run:
-                return [*found, Finding("federation-secret", subject, "warning", error.found, error.hint)]
-            raise
-        fullname = self.params.fullname(self.primary)
-        live = live_address(self.cluster(self.primary), self.primary.namespace, fullname)
-        wrong = mistakes(secret, self.params, {live} if live else set())
-        hint = "let the primary's release make it again (run 01-primary-setup)"
-        if wrong:
-            return [*found, *(Finding("federation-secret", subject, "error", each, hint) for each in wrong)]
-        size = f"{len(secret.data)} keys, CA and key belong together, gateways {', '.join(sorted(secret.gateways()))}"
-        return [*found, Finding("federation-secret", subject, "ok", size)]
+        primary, must_be_there = self.cluster(self.primary), not self.params.dry_run
+        return [*found, *secret_complete(self.primary.datacenter, self.params, primary, must_be_there)]
 
     def planned(self) -> Plan:
         title, what = (
@@ -120,22 +91,8 @@ class SecretTransfer(Step):
         return copy is not None and same(secret, copy) and copy.labels.items() >= MANAGED_BY.items()
 
     def look_after(self) -> list[Finding]:
-        secret, copy = self.original(), self.copy()
+        original = self.original()
+        marks = original.fingerprints()
         self.facts["secret"] = f"{self.of.namespace}/{self.name}"
-        if copy is None:
-            return [
-                Finding(
-                    "copy-equal", self.of.datacenter, "error", "there is no copy", "run this notebook again"
-                )
-            ]
-        key = secret.fingerprint_key
-        ours, theirs = secret.fingerprints(key), copy.fingerprints(key)
-        self.facts["fingerprints"] = ", ".join(f"{name} {mark}" for name, mark in ours.items())
-        return [
-            Finding("copy-equal", self.of.datacenter, "ok", f"{name}: fingerprint {ours[name]} on both sides")
-            if ours.get(name) == theirs.get(name)
-            else Finding(
-                "copy-equal", self.of.datacenter, "error", f"{name} differs", "run this notebook again"
-            )
-            for name in sorted(ours.keys() | theirs.keys())
-        ]
+        self.facts["fingerprints"] = ", ".join(f"{name} {mark}" for name, mark in marks.items())
+        return key_equal(self.of.datacenter, original, self.copy())

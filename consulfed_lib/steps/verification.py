@@ -7,14 +7,14 @@ from functools import cached_property, partial
 from ..checks import run_together
 from ..checks.federation import Datacenter, link_verdicts, look_at_federation
 from ..checks.preflight import api_reachable
-from ..errors import ClusterError, WaitTimeoutError
+from ..errors import WaitTimeoutError
 from ..gateway import live_address
 from ..results import Changes, Finding, Findings
-from ..secret import FederationSecret
+from ..secret import FederationSecret, find
 from ..show import Page, Text, Topology
 from ..waiting import Seen, wait_for
 from .base import Plan, Step
-from .connect import datacenter, federation_secret
+from .connect import datacenter, server_pod_ready
 
 
 class Verification(Step):
@@ -26,7 +26,7 @@ class Verification(Step):
 
     @cached_property
     def secret(self) -> FederationSecret:
-        return federation_secret(self.params, self.cluster(self.params.primary))
+        return find(self.cluster(self.params.primary), self.params)
 
     @cached_property
     def datacenters(self) -> list[Datacenter]:
@@ -39,10 +39,7 @@ class Verification(Step):
         if any(finding.severity == "error" for finding in found):
             return found
         for of in self.params.clusters:
-            try:
-                datacenter(self.params, of, self.cluster(of), self.secret)
-            except ClusterError as error:
-                found.append(Finding("server-pod", of.datacenter, "error", error.found, error.hint))
+            found += server_pod_ready(of.datacenter, self.params, of, self.cluster(of))
         return found
 
     def planned(self) -> Plan:
@@ -73,7 +70,7 @@ class Verification(Step):
         found: list[Finding] = []
 
         def look() -> Seen:
-            found[:] = look_at_federation(self.datacenters, self.secret)
+            found[:] = look_at_federation(self.datacenters)
             broken = [f"{f.id} ({f.subject}): {f.found}" for f in found if f.severity == "error"]
             return Seen(
                 not broken,

@@ -1,0 +1,88 @@
+"""The federation secret: the primary's own, and a secondary's copy of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..cluster import Cluster
+from ..gateway import live_address
+from ..params import Cluster as ClusterParams
+from ..params import Federation
+from ..results import Finding
+from ..secret import FederationSecret, find, mistakes, read, same
+from . import Check, check
+
+
+@check(
+    "secret-complete",
+    "the primary's federation secret holds all that is needed, and its gateway's address of now",
+)
+def secret_complete(
+    self: Check, subject: str, params: Federation, primary: Cluster, must_be_there: bool
+) -> Iterator[Finding]:
+    of = params.primary
+    if not must_be_there and read(primary, of.namespace, params.secret_name) is None:
+        yield self.warning(
+            subject, f"{of.namespace}/{params.secret_name} is not there yet", "01-primary-setup makes it"
+        )
+        return
+    secret = find(primary, params)
+    live = live_address(primary, of.namespace, params.fullname(of))
+    wrong = mistakes(secret, params, {live} if live else set())
+    for each in wrong:
+        yield self.error(subject, each, "let the primary's release make it again: run 01-primary-setup")
+    if not wrong:
+        yield self.ok(
+            subject,
+            f"{len(secret.data)} keys, CA and key belong together, gateway {', '.join(secret.gateways())}",
+        )
+
+
+@check("secret-copy", "the secondary's copy of the federation secret is complete and equals the primary's")
+def secret_copy(
+    self: Check,
+    subject: str,
+    params: Federation,
+    primary: Cluster,
+    of: ClusterParams,
+    secondary: Cluster,
+    must_be_there: bool,
+) -> Iterator[Finding]:
+    name, hint = f"{of.namespace}/{params.secret_name}", f"run 02-secret-transfer for {of.datacenter}"
+    copy = read(secondary, of.namespace, params.secret_name)
+    if copy is None:
+        missing = self.error if must_be_there else self.warning
+        yield missing(subject, f"{name} is not there", hint)
+        return
+    original = read(primary, params.primary.namespace, params.secret_name)
+    wrong = mistakes(copy, params, None)
+    if original is None:
+        wrong.append("the primary's is not there to compare with")
+    elif not same(original, copy):
+        wrong.append(f"it differs from the primary's in {', '.join(_differing(original, copy))}")
+    for each in wrong:
+        yield self.error(subject, f"{name}: {each}", hint)
+    if not wrong:
+        yield self.ok(subject, f"{name}: {len(copy.data)} keys, equal to the primary's")
+
+
+def _differing(one: FederationSecret, other: FederationSecret) -> list[str]:
+    return sorted(
+        key for key in one.data.keys() | other.data.keys() if one.data.get(key) != other.data.get(key)
+    )
+
+
+@check("key-equal", "a key of the copy has the fingerprint of the original's")
+def key_equal(
+    self: Check, subject: str, original: FederationSecret, copy: FederationSecret | None
+) -> Iterator[Finding]:
+    if copy is None:
+        yield self.error(subject, "there is no copy", "run this notebook again")
+        return
+    key = original.fingerprint_key
+    ours, theirs = original.fingerprints(key), copy.fingerprints(key)
+    for name in sorted(ours.keys() | theirs.keys()):
+        if ours.get(name) == theirs.get(name):
+            yield self.ok(subject, f"{name}: fingerprint {ours[name]} on both sides")
+        else:
+            yield self.error(subject, f"{name} differs", "run this notebook again")

@@ -1,0 +1,67 @@
+"""Kernels for a run, each started while the notebook before it still works, so that nobody waits for imports.
+
+They speak over Unix sockets in a private folder instead of TCP, which any user of the machine could listen to.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from .steps import NOTEBOOKS
+
+
+class Kernels:
+    """A line of kernels, one a notebook; at most one is ahead of the notebook that runs."""
+
+    def __init__(self, notebooks: Sequence[str]):
+        self._waiting = list(notebooks)
+        self._folder = Path(
+            tempfile.mkdtemp(prefix="consulfed-")
+        )  # 0700, and short: a socket's path may have 107
+        self._ready: list[Any] = []
+        self._live: list[Any] = []
+
+    def __enter__(self) -> Kernels:
+        self._prepare()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for manager in list(self._live):
+            self._end(manager)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _prepare(self) -> None:
+        """Start the next notebook's kernel; it imports that notebook's step by itself, outside of any cell."""
+        if not self._waiting:
+            return
+        from jupyter_client.manager import KernelManager
+
+        name = self._waiting.pop(0)
+        manager = KernelManager(
+            kernel_name="python3",
+            transport="ipc",
+            connection_file=str(self._folder / f"{len(self._waiting)}.json"),
+        )
+        module = f"consulfed_lib.steps.{NOTEBOOKS[name][0]}"
+        manager.start_kernel(extra_arguments=[f"--IPKernelApp.exec_lines=['import {module}']"])
+        self._ready.append(manager)
+        self._live.append(manager)
+
+    @contextmanager
+    def next(self) -> Iterator[Any]:
+        """The kernel manager of the next notebook; the one after it is started meanwhile, this one ended after."""
+        manager = self._ready.pop(0)
+        self._prepare()
+        try:
+            yield manager
+        finally:
+            self._end(manager)
+
+    def _end(self, manager: Any) -> None:
+        self._live.remove(manager)
+        manager.shutdown_kernel(now=True)
