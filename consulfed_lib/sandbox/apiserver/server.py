@@ -1,0 +1,256 @@
+"""The API server of one cluster: HTTPS, who asks, whether they may, and a line in the audit log."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from . import bootstrap, discovery, openapi, reads
+from .audit import AuditLog, timestamp
+from .auth import AUDIENCE, Authenticator
+from .cluster import DEFAULT_CLUSTER_IPS, Cluster
+from .contracts import Kubelet, User
+from .definitions import Definitions
+from .deletion import Deleter
+from .dispatch import Answer, Dispatcher
+from .rbac import Attributes, Authorizer, refusal
+from .request import RequestInfo, negotiate, parse
+from .resources import Registry
+from .rest import Rest, WriteOptions
+from .status import ApiError, internal_error, no_such_path, not_found
+from .store import Store
+
+_log = logging.getLogger(__name__)
+MAX_BODY = 3 * 1024 * 1024
+"""Bytes of a request body, as a real API server limits them."""
+
+_HEALTH = ("/healthz", "/livez", "/readyz")
+
+
+class ApiServer:
+    """One cluster's API server; several may live in one process.
+
+    Args:
+        name: what the cluster is called in logs.
+        host, port: where to listen.
+        certificate, private_key: PEM files of the serving certificate.
+        ca_pem: the cluster's CA, as it goes into token Secrets.
+        service_account_key: signs the service accounts' tokens (HS256).
+        tokens: static bearer tokens; members of the group system:masters may do everything.
+        kubelet: serves exec, attach, log and port-forward; it may be set later.
+        audit_log: a file that gets one JSON line a request.
+        cluster_ips: addresses for Services; the first one is that of the Service `kubernetes`.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        host: str,
+        port: int,
+        certificate: Path,
+        private_key: Path,
+        ca_pem: str,
+        service_account_key: bytes,
+        tokens: Mapping[str, User],
+        kubelet: Kubelet | None = None,
+        audit_log: Path | None = None,
+        cluster_ips: Sequence[str] = DEFAULT_CLUSTER_IPS,
+    ):
+        self.name = name
+        self.host = host
+        self.port = port
+        self.kubelet = kubelet
+        self._certificate = certificate
+        self._private_key = private_key
+        self._audit_path = audit_log
+        self._audit: AuditLog | None = None
+        self._stopping = asyncio.Event()
+        self._runner: web.ServerRunner | None = None
+        self.store = Store()
+        self.registry = Registry()
+        self.authenticator = Authenticator(self.store, service_account_key, tokens)
+        self.authorizer = Authorizer(self.store)
+        self.cluster = Cluster(
+            self.store, self.registry, self.authenticator, self.authorizer, ca_pem, cluster_ips
+        )
+        self.rest = Rest(self.cluster)
+        self._deleter = Deleter(self.rest)
+        self._definitions = Definitions(self.rest, self._deleter, self.registry)
+        self._dispatcher = Dispatcher(self.cluster, self.rest, self._deleter, self._stopping)
+
+    @property
+    def url(self) -> str:
+        return f"https://{self.host}:{self.port}"
+
+    async def start(self) -> None:
+        """Listen; raises OSError when the port is taken."""
+        self._bootstrap()
+        if self._audit_path:
+            self._audit = AuditLog(self._audit_path)
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(self._certificate, self._private_key)
+        server = web.Server(self._handle, request_factory=_request, access_log=None)
+        self._runner = web.ServerRunner(server, shutdown_timeout=1.0)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, self.host, self.port, ssl_context=context)
+        try:
+            await site.start()
+        except OSError:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """End every connection and stop listening; harmless when it is stopped."""
+        self._stopping.set()
+        self.store.wake_watchers()
+        if self._runner:
+            await self._runner.cleanup()
+            self._runner = None
+        if self._audit:
+            self._audit.close()
+            self._audit = None
+
+    def service_account_token(
+        self,
+        namespace: str,
+        name: str,
+        *,
+        audiences: Sequence[str] = (),
+        expires_in: int = 3600,
+        pod: str | None = None,
+    ) -> str:
+        """The token that a TokenRequest hands out: for that service account, bound to that pod.
+
+        Raises:
+            ApiError: 404 when there is no such service account or pod.
+        """
+        account = self.store.get(("", "serviceaccounts"), namespace, name)
+        if account is None:
+            raise not_found("serviceaccounts", "", name)
+        bound = None
+        if pod:
+            held = self.store.get(("", "pods"), namespace, pod)
+            if held is None:
+                raise not_found("pods", "", pod)
+            bound = ("pod", held)
+        return self.authenticator.sign(account, audiences, expires_in, bound)
+
+    def _bootstrap(self) -> None:
+        """Create what every cluster has from the start, where it is not there already."""
+        options = WriteOptions("kube-apiserver")
+        service = bootstrap.kubernetes_service(443, self.port)
+        for obj in [*bootstrap.objects(), service]:
+            resource = self.registry.of_kind(obj["apiVersion"], obj["kind"])
+            assert resource is not None
+            namespace = obj["metadata"].get("namespace", "")
+            if self.store.get(resource.storage_key, namespace, obj["metadata"]["name"]) is None:
+                self.rest.create(resource, namespace, obj, options)
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request, whatever happens; then write it down."""
+        received = timestamp()
+        info = parse(request.method, request.path, _query(request), self.registry)
+        user: User | None = None
+        name = ""
+        try:
+            user = self._user(request)
+            answer = await self._answer(request, info, user)
+            if isinstance(answer, Answer):
+                name = answer.name
+                response: web.StreamResponse = _response(answer)
+            else:
+                response = answer
+        except ApiError as error:
+            response = _response(Answer(error.status(), error.code, error.headers))
+        except (ConnectionError, asyncio.CancelledError, HttpProcessingError):
+            raise
+        except web.HTTPRequestEntityTooLarge:
+            message = f"Request entity too large: limit is {MAX_BODY}"
+            refused = ApiError(413, "RequestEntityTooLarge", message)
+            response = _response(Answer(refused.status(), refused.code))
+        except Exception as error:
+            _log.exception("%s: %s %s", self.name, request.method, request.path)
+            failure = internal_error(f"{type(error).__name__}: {error}")
+            response = _response(Answer(failure.status(), failure.code))
+        if self._audit:
+            agent, source = request.headers.get("User-Agent", ""), request.remote or ""
+            self._audit.write(info, request.raw_path, user, agent, source, response.status, received, name)
+        return response
+
+    def _user(self, request: web.BaseRequest) -> User:
+        """Who asks, or as whom they ask."""
+        headers = request.headers
+        user = self.authenticator.authenticate(headers.get("Authorization", ""))
+        wanted = headers.get("Impersonate-User")
+        if not wanted:
+            return user
+        groups = tuple(headers.getall("Impersonate-Group", []))
+        for resource, names in (("users", (wanted,)), ("groups", groups)):
+            for name in names:
+                asked = Attributes("impersonate", resource=resource, name=name)
+                if not self.authorizer.allowed(user, asked)[0]:
+                    raise refusal(user, asked)
+        if not groups and wanted.startswith("system:serviceaccount:"):
+            namespace = wanted.split(":")[2]
+            groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}")
+        return User(wanted, (*groups, "system:authenticated"), headers.get("Impersonate-Uid", ""))
+
+    async def _answer(
+        self, request: web.BaseRequest, info: RequestInfo, user: User
+    ) -> Answer | web.StreamResponse:
+        self.authorizer.check(user, info)
+        path = info.path
+        if info.is_resource and not discovery.is_discovery(path):
+            return await self._dispatcher.serve(request, info, user)
+        if discovery.is_discovery(path):
+            wanted = negotiate(request.headers.get("Accept", ""))
+            found = discovery.answer(path, self.registry, wanted, f"{self.host}:{self.port}")
+            if found is None:
+                raise no_such_path()
+            headers = {}
+            if wanted.form == "APIGroupDiscoveryList":
+                kind = f"application/json;g=apidiscovery.k8s.io;v={wanted.version};as=APIGroupDiscoveryList"
+                headers["Content-Type"] = kind
+            return Answer(found, headers=headers)
+        if request.method not in ("GET", "HEAD"):
+            raise ApiError(
+                405, "MethodNotAllowed", "the server does not allow this method on the requested resource"
+            )
+        if path.rstrip("/") == "/version":
+            return Answer(discovery.VERSION)
+        if path.startswith(_HEALTH):
+            return web.Response(text="ok")
+        if path.rstrip("/") == "/openapi/v3":
+            return Answer(openapi.index(self.registry))
+        if path.startswith("/openapi/v3/"):
+            document = openapi.document(self.registry, path.removeprefix("/openapi/v3/"))
+            if document is not None:
+                return Answer(document)
+        if path == "/.well-known/openid-configuration":
+            return Answer({"issuer": AUDIENCE, "id_token_signing_alg_values_supported": ["HS256"]})
+        raise no_such_path()
+
+
+def _request(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
+    loop = asyncio.get_running_loop()
+    return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=MAX_BODY)
+
+
+def _query(request: web.BaseRequest) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for key, value in request.query.items():
+        found.setdefault(key, []).append(value)
+    return found
+
+
+def _response(answer: Answer) -> web.Response:
+    headers = {"Content-Type": "application/json", "Cache-Control": "no-cache, private", **answer.headers}
+    return web.Response(body=reads.dump(answer.body), status=answer.code, headers=headers)
