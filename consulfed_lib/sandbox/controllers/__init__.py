@@ -10,7 +10,6 @@ from .controller import Controller
 from .daemonsets import DaemonSets
 from .deployments import Deployments
 from .endpoints import Endpoints
-from .garbage import Garbage
 from .informer import Informers
 from .jobs import Jobs
 from .namespaces import Namespaces
@@ -26,7 +25,7 @@ __all__ = ["run_controllers"]
 async def run_controllers(cluster: ClusterLayout, client: KubeClient) -> None:
     """Run all of them on shared caches; until cancelled. The client needs the rights of system:masters."""
     informers = Informers(client)
-    controllers: list[Controller | Garbage] = [
+    controllers: list[Controller] = [
         Namespaces(informers),
         StatefulSets(informers),
         Deployments(informers),
@@ -37,7 +36,6 @@ async def run_controllers(cluster: ClusterLayout, client: KubeClient) -> None:
         Scheduler(informers),
         Endpoints(informers),
         Services(informers, cluster),
-        Garbage(informers),
     ]
     async with asyncio.TaskGroup() as group:
         group.create_task(informers.run())

@@ -31,8 +31,6 @@ logger = logging.getLogger(__name__)
 
 Object = dict[str, Any]
 
-SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
-
 BACKOFF_SECONDS = (0.0, 1.0, 2.0, 5.0, 10.0)
 """Waits before a container is started again; Kubernetes takes 10 s, 20 s, … 5 min."""
 
@@ -217,7 +215,7 @@ class PodWorker:
                 token = await self._token()
                 pod = self._with_addresses()
                 sources = Sources(self.node.secrets, self.node.config_maps, pod)
-                mounted = files(first, sources, token, self.node.ca_pem)
+                mounted = files(first, sources, token)
             except MountError as error:
                 await self._event("Warning", "FailedMount", str(error))
                 await changed.wait()
@@ -227,10 +225,6 @@ class PodWorker:
                 await self._event("Warning", "FailedMount", why)
                 await asyncio.sleep(_RETRY_SECONDS)
                 continue
-            if token and not any(name.startswith(f"{SERVICE_ACCOUNT}/") for name in mounted):
-                mounted[f"{SERVICE_ACCOUNT}/token"] = token.encode()
-                mounted[f"{SERVICE_ACCOUNT}/ca.crt"] = self.node.ca_pem.encode()
-                mounted[f"{SERVICE_ACCOUNT}/namespace"] = self.key[0].encode()
             try:
                 env = environment(first, sources, self._base_environment())
             except EnvError as error:
@@ -273,9 +267,15 @@ class PodWorker:
         )
 
     async def _token(self) -> str:
+        """A token of the pod's service account; empty where the pod mounts none."""
         spec = self.pod["spec"]
         account = spec.get("serviceAccountName") or "default"
-        if spec.get("automountServiceAccountToken") is False:
+        sources = (
+            source
+            for volume in spec.get("volumes") or []
+            for source in volume.get("projected", {}).get("sources", [])
+        )
+        if not any("serviceAccountToken" in source for source in sources):
             return ""
         return await self.node.informers.client.create_token(
             self.key[0], account, expires_seconds=_TOKEN_SECONDS, pod=self.pod

@@ -173,13 +173,13 @@ def quantity(text: str) -> Fraction:
     return Fraction(match[1]) * _SUFFIXES.get(match[2], Fraction(1))
 
 
-def files(container: Object, sources: Sources, token: str, ca_pem: str) -> dict[str, bytes]:
+def files(container: Object, sources: Sources, token: str) -> dict[str, bytes]:
     """Absolute path → content of everything that a container mounts. Raises MountError.
 
     Volumes of the pod that this container does not mount have to be complete as well, as on a real node.
     """
     volumes = {
-        volume["name"]: _volume_files(volume, sources, token, ca_pem)
+        volume["name"]: _volume_files(volume, sources, token)
         for volume in sources.pod["spec"].get("volumes") or []
     }
     mounted: dict[str, bytes] = {}
@@ -195,7 +195,7 @@ def files(container: Object, sources: Sources, token: str, ca_pem: str) -> dict[
     return mounted
 
 
-def _volume_files(volume: Object, sources: Sources, token: str, ca_pem: str) -> dict[str, bytes]:
+def _volume_files(volume: Object, sources: Sources, token: str) -> dict[str, bytes]:
     name = volume["name"]
     if "secret" in volume:
         reference = volume["secret"]
