@@ -60,7 +60,8 @@ class Authenticator:
         user = self.user_of(token.strip()) if scheme.lower() == "bearer" else None
         if user is None:
             raise unauthorized()
-        return User(user.name, (*user.groups, "system:authenticated"), user.uid, user.extra)
+        groups = tuple(dict.fromkeys((*user.groups, "system:authenticated")))
+        return User(user.name, groups, user.uid, user.extra)
 
     def user_of(self, token: str, audiences: Sequence[str] = (AUDIENCE,)) -> User | None:
         """The user of a token that is good for one of those audiences; None when it is not good."""

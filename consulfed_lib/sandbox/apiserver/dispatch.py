@@ -7,9 +7,9 @@ from typing import Any
 
 from aiohttp import web
 
-from . import fields, reads, reviews, subresources
+from . import fields, portforward, reads, reviews, streams, subresources
 from .cluster import Cluster
-from .contracts import User
+from .contracts import Kubelet, User
 from .deletion import Deleter, delete_options
 from .request import RequestInfo, Wanted, check_served, decode_body, media_type, negotiate
 from .resources import Resource
@@ -40,6 +40,7 @@ class Dispatcher:
         self._rest = rest
         self._deleter = deleter
         self._stopping = stopping
+        self.kubelet: Kubelet | None = None
 
     async def serve(
         self, request: web.BaseRequest, info: RequestInfo, user: User
@@ -185,6 +186,8 @@ class Dispatcher:
         if info.verb not in sub.verbs:
             raise method_not_allowed(f"{resource.plural}/{sub.name}", resource.group, info.verb)
         obj = self._rest.get(resource, info.namespace, info.name)
+        if sub.name in ("log", "exec", "attach", "portforward"):
+            return await self._stream(request, info, obj)
         body = await request.read()
         content_type = request.headers.get("Content-Type", "")
         options = self._options(request, info)
@@ -206,6 +209,18 @@ class Dispatcher:
         asked = decode_body(body, content_type, (resource.api_version, resource.kind))
         made = self._rest.update(resource, info.namespace, info.name, sub.name, asked, options)
         return self._written(made, resource, wanted, 200, [])
+
+    async def _stream(self, request: web.BaseRequest, info: RequestInfo, pod: Object) -> web.StreamResponse:
+        kubelet = streams.require_kubelet(self.kubelet, pod)
+        if info.sub == "log":
+            return await streams.logs(request, info, kubelet, pod)
+        if info.sub != "portforward":
+            return await streams.execute(request, info, kubelet, pod)
+        streams.require_upgrade(request)
+        ports = portforward.ports_of(info.query.get("ports", []))
+        return await portforward.forward(
+            request, kubelet, pod["metadata"]["namespace"], pod["metadata"]["name"], ports
+        )
 
     def _scale(
         self, request: web.BaseRequest, info: RequestInfo, resource: Resource, obj: Object, body: bytes

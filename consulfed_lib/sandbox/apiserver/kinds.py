@@ -287,13 +287,15 @@ def _check_selector(spec: dict[str, Any]) -> Iterator[Cause]:
         )
 
 
-def _check_pod_spec(spec: dict[str, Any], path: str, restart: tuple[str, ...]) -> Iterator[Cause]:
+def _check_pod_spec(
+    spec: dict[str, Any], path: str, restart: tuple[str, ...], claims: tuple[str, ...] = ()
+) -> Iterator[Cause]:
     containers = spec.get("containers") or []
     if not containers:
         yield required(f"{path}.containers")
     if spec.get("restartPolicy") not in restart:
         yield unsupported_value(f"{path}.restartPolicy", spec.get("restartPolicy"), restart)
-    volumes = {volume.get("name") for volume in spec.get("volumes") or ()}
+    volumes = {volume.get("name") for volume in spec.get("volumes") or ()} | set(claims)
     names: set[str] = set()
     for kind in ("initContainers", "containers"):
         for position, container in enumerate(spec.get(kind) or ()):
@@ -365,7 +367,8 @@ _STATEFUL_MUTABLE = (
 def _check_stateful_set(new: Object, old: Object | None) -> Iterator[Cause]:
     spec = new["spec"]
     yield from _check_selector(spec)
-    yield from _check_pod_spec(spec["template"]["spec"], "spec.template.spec", ("Always",))
+    claims = tuple(claim["metadata"]["name"] for claim in spec.get("volumeClaimTemplates") or ())
+    yield from _check_pod_spec(spec["template"]["spec"], "spec.template.spec", ("Always",), claims)
     if old is None:
         return
     before = old["spec"]
@@ -450,7 +453,8 @@ def _check_binding(new: Object, old: Object | None) -> Iterator[Cause]:
             )
         if not subject.get("name"):
             yield required(f"{path}.name")
-        if subject.get("kind") == "ServiceAccount" and not subject.get("namespace"):
+        clusterwide = new["kind"] == "ClusterRoleBinding"
+        if clusterwide and subject.get("kind") == "ServiceAccount" and not subject.get("namespace"):
             yield required(f"{path}.namespace")
     if old and role != old["roleRef"]:
         shown = ", ".join(

@@ -67,7 +67,6 @@ class ApiServer:
         self.name = name
         self.host = host
         self.port = port
-        self.kubelet = kubelet
         self._certificate = certificate
         self._private_key = private_key
         self._audit_path = audit_log
@@ -85,6 +84,16 @@ class ApiServer:
         self._deleter = Deleter(self.rest)
         self._definitions = Definitions(self.rest, self._deleter, self.registry)
         self._dispatcher = Dispatcher(self.cluster, self.rest, self._deleter, self._stopping)
+        self.kubelet = kubelet
+
+    @property
+    def kubelet(self) -> Kubelet | None:
+        """Serves the pods' streams; without one they answer 500, as when a node is away."""
+        return self._dispatcher.kubelet
+
+    @kubelet.setter
+    def kubelet(self, kubelet: Kubelet | None) -> None:
+        self._dispatcher.kubelet = kubelet
 
     @property
     def url(self) -> str:
