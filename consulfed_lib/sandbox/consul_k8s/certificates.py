@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import secrets
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
@@ -13,6 +14,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 CA_DAYS = 3650
 
+_SERIAL_BITS = 127
+"""As positive 128-bit number; in decimal it must fit into a common name (64 characters) beside the words."""
+
 _CLOCK_SKEW = timedelta(minutes=1)
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
@@ -21,7 +25,7 @@ PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 def make_ca(common_name: str) -> tuple[bytes, bytes]:
     """A new CA that may sign server certificates only: (certificate PEM, key PEM)."""
     key = ec.generate_private_key(ec.SECP256R1())
-    serial = x509.random_serial_number()
+    serial = secrets.randbits(_SERIAL_BITS)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{common_name} {serial}")])
     usage = _key_usage(digital_signature=True, key_cert_sign=True, crl_sign=True)
     builder = (

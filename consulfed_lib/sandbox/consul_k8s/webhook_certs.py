@@ -47,7 +47,7 @@ async def _ensure(client: KubeClient, webhook: dict[str, Any]) -> None:
     namespace, name = webhook["secretNamespace"], webhook["secretName"]
     if await client.find("v1", "secrets", name, namespace) is not None:
         return
-    ca, ca_key = make_ca("Consul Webhook Certificates CA")
+    ca, ca_key = make_ca("Consul Webhook CA")
     certificate, key = make_server_certificate(ca, ca_key, webhook["name"], webhook["tlsAutoHosts"], _DAYS)
     data = {"tls.crt": certificate, "tls.key": key}
     await create_secret(client, namespace, name, data, "kubernetes.io/tls")
