@@ -82,14 +82,21 @@ class Controller(ABC):
             else:
                 await self.reconcile(item)
         except KubeError as error:
-            count = self._failures.get(key, 0)
-            self._failures[key] = count + 1
             # A conflict, or something deleted meanwhile, is the ordinary way in which news arrive.
-            level = logging.DEBUG if error.status in (0, 404, 409) and count < 5 else logging.WARNING
-            logger.log(level, "%s %s/%s: %s", self.kind, *key, error)
-            self.enqueue(key, _RETRY_SECONDS[min(count, len(_RETRY_SECONDS) - 1)])
+            usual = error.status in (0, 404, 409) and self._failures.get(key, 0) < len(_RETRY_SECONDS)
+            logger.log(logging.DEBUG if usual else logging.WARNING, "%s %s/%s: %s", self.kind, *key, error)
+            self._again(key)
+        except Exception:
+            # One object that is not understood must not end the work on all others.
+            logger.exception("%s %s/%s", self.kind, *key)
+            self._again(key)
         else:
             self._failures.pop(key, None)
+
+    def _again(self, key: Key) -> None:
+        count = self._failures.get(key, 0)
+        self._failures[key] = count + 1
+        self.enqueue(key, _RETRY_SECONDS[min(count, len(_RETRY_SECONDS) - 1)])
 
 
 def now() -> str:

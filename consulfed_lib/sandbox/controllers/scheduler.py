@@ -34,16 +34,16 @@ class Scheduler(Controller):
         self._bound: dict[str, str] = {}
         self._waiting: set[Key] = set()
         self.own.subscribe(self._on_pod)
-        self._nodes.subscribe(lambda change, item, before: self._again())
-        self._claims.subscribe(lambda change, item, before: self._again())
+        self._nodes.subscribe(lambda change, item, before: self._look_again())
+        self._claims.subscribe(lambda change, item, before: self._look_again())
 
     def _on_pod(self, change: str, pod: Object, before: Object | None) -> None:
         if change == "DELETED":
             self._bound.pop(pod["metadata"]["uid"], None)
         if change == "DELETED" or is_finished(pod):
-            self._again()
+            self._look_again()
 
-    def _again(self) -> None:
+    def _look_again(self) -> None:
         for key in self._waiting:
             self.enqueue(key)
 
@@ -59,7 +59,10 @@ class Scheduler(Controller):
             # No kubelet will ever see it to its end.
             await self.informers.delete("pods", item, grace_seconds=0)
             return
-        obstacle = self._claim_obstacle(item)
+        if self._is_binding(item):
+            self._waiting.add(key)
+            return
+        obstacle = self._missing_claim(item)
         reasons: Counter[str] = Counter()
         fitting: list[str] = []
         if not obstacle:
@@ -102,22 +105,22 @@ class Scheduler(Controller):
     def _node_of(self, pod: Object) -> str:
         return pod["spec"].get("nodeName") or self._bound.get(pod["metadata"]["uid"], "")
 
-    def _claim_obstacle(self, item: Object) -> str:
-        for volume in item["spec"].get("volumes") or []:
-            name = (volume.get("persistentVolumeClaim") or {}).get("claimName")
-            if not name:
-                continue
-            claim = self._claims.get(name, item["metadata"]["namespace"])
-            if claim is None:
-                return f'0/{len(self._nodes.items)} nodes are available: persistentvolumeclaim "{name}" not found.'
-            if (claim.get("status") or {}).get("phase") != "Bound":
+    def _missing_claim(self, item: Object) -> str:
+        """Why a pod cannot be placed for want of a claim; empty when it has all of its claims."""
+        for name in _claims(item):
+            if self._claims.get(name, item["metadata"]["namespace"]) is None:
                 total = len(self._nodes.items)
-                return f"0/{total} nodes are available: pod has unbound immediate PersistentVolumeClaims."
+                return f'0/{total} nodes are available: persistentvolumeclaim "{name}" not found.'
         return ""
+
+    def _is_binding(self, item: Object) -> bool:
+        """Whether a claim of the pod is about to be bound, which takes some milliseconds and is no news."""
+        claims = [self._claims.get(name, item["metadata"]["namespace"]) for name in _claims(item)]
+        return any(one is not None and (one.get("status") or {}).get("phase") != "Bound" for one in claims)
 
     def _why_not(self, item: Object, node: Object) -> str:
         name, labels = node["metadata"]["name"], node["metadata"].get("labels") or {}
-        if node["spec"].get("unschedulable"):
+        if (node.get("spec") or {}).get("unschedulable"):
             return _UNSCHEDULABLE
         if not (item["spec"].get("nodeSelector") or {}).items() <= labels.items():
             return _SELECTOR
@@ -138,6 +141,11 @@ class Scheduler(Controller):
             return
         await self.informers.set_status("pods", item, {**status, "phase": "Pending", "conditions": after})
         await self._events.record(item, "Warning", "FailedScheduling", message)
+
+
+def _claims(pod: Object) -> list[str]:
+    volumes = pod["spec"].get("volumes") or []
+    return [one["persistentVolumeClaim"]["claimName"] for one in volumes if "persistentVolumeClaim" in one]
 
 
 def _repels(pod: Object, other: Object) -> bool:

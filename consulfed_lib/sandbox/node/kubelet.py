@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 Object = dict[str, Any]
 Send = Callable[[bytes], Awaitable[None]]
 
-KUBELET_VERSION = "v1.31.0"
+KUBELET_VERSION = "v1.33.0"
 _PODS_PER_NODE = "110"
 _HELM_RELEASE = "helm.sh/release.v1"
 
