@@ -13,9 +13,11 @@ import secrets
 import signal
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -126,17 +128,19 @@ def _execute(task: Task, params: Federation, folder: Path, kernel: Any, tell: Ca
     output, start = folder / task.output, time.monotonic()
     label = task.notebook + (f" {task.secondary}" if task.secondary else "")
     tell(f"{label} …")
+    work = partial(
+        papermill.execute_notebook,
+        notebooks_folder() / f"{task.notebook}.ipynb",
+        output,
+        parameters=_parameters(task, params),
+        kernel_name="python3",
+        km=kernel,
+        progress_bar=False,
+        autosave_cell_every=5,
+        stdout_file=_Indented(tell),
+    )
     try:
-        papermill.execute_notebook(
-            notebooks_folder() / f"{task.notebook}.ipynb",
-            output,
-            parameters=_parameters(task, params),
-            kernel_name="python3",
-            km=kernel,
-            progress_bar=False,
-            autosave_cell_every=5,
-            stdout_file=_Indented(tell),
-        )
+        _interruptible(work, kernel)
     except papermill.PapermillExecutionError as error:
         raise _failure(error.ename, error.evalue, output) from None
     except KeyboardInterrupt:
@@ -160,6 +164,26 @@ def _execute(task: Task, params: Federation, folder: Path, kernel: Any, tell: Ca
     counts = f"{len(result['checks'])} checks, {warnings} warnings, {len(result['changes'])} actions"
     tell(f"{label}: {result['outcome']}: {counts}, {time.monotonic() - start:.1f} s")
     return Done(task, output, result)
+
+
+def _interruptible(work: Callable[[], Any], kernel: Any) -> None:
+    """Run papermill beside the main thread, so that Ctrl-C and SIGTERM reach us and not its own handlers.
+
+    An interrupt is passed on to the kernel: the cell stops what it does in good order (Helm included), the error
+    stands in the notebook, and the file is finished. A second one gives up waiting for that.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(work)
+        try:
+            future.result()
+        except KeyboardInterrupt:
+            kernel.interrupt_kernel()
+            try:
+                future.result(timeout=45)
+            except (KeyboardInterrupt, TimeoutError):
+                kernel.shutdown_kernel(now=True)
+                raise KeyboardInterrupt from None
+            raise
 
 
 def _parameters(task: Task, params: Federation) -> dict[str, Any]:

@@ -100,6 +100,9 @@ class Step(ABC):
     def apply(self) -> Changes:
         """Make the changes; in a dry run, say so and write nothing."""
         plan = self._plan or self.plan()
+        if not plan.changes.rows:  # a notebook that only reads
+            self._changes = plan.changes
+            return self._changes
         if self.params.dry_run:
             print(
                 "Dry run: nothing was written. Set dry_run to false (or `consulfed run --apply`) to apply this."
