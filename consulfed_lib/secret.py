@@ -92,7 +92,7 @@ def read(cluster: Cluster, namespace: str, name: str) -> FederationSecret | None
     for key, value in (found.get("data") or {}).items():
         try:
             data[key] = Secret(key, base64.b64decode(value, validate=True))
-        except binascii.Error:
+        except ValueError:
             raise SecretError(
                 f"The key {key} of secret {namespace}/{name} in {cluster.context} is not base64.",
                 "let the primary's release make it again (helm upgrade), then run 02-secret-transfer",
@@ -145,7 +145,7 @@ def mistakes(secret: FederationSecret, params: Federation, live_gateways: set[st
     if "gossipEncryptionKey" in secret.data:
         try:
             size = len(base64.b64decode(secret.data["gossipEncryptionKey"].text(), validate=True))
-        except binascii.Error:
+        except ValueError:  # binascii.Error is one; text that is not ASCII is another
             size = 0
         if size not in (16, 24, 32):
             wrong.append("gossipEncryptionKey is not the base64 of 16, 24 or 32 bytes")
@@ -209,6 +209,9 @@ def _config_mistakes(
             f"serverConfigJSON names the primary {config['primary_datacenter']!r};"
             f" expected {params.primary.datacenter!r}"
         )
+    listed = config["primary_gateways"] or []
+    if not isinstance(listed, list) or not all(isinstance(each, str) for each in listed):
+        return [*wrong, "primary_gateways in serverConfigJSON is no list of texts"]
     gateways = secret.gateways()
     wrong += [
         f"{g!r} is no gateway address; expected host:port" for g in sorted(gateways) if not _is_address(g)
