@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ from ..results import Change, Changes, Finding
 from ..show import Diff, Text, as_yaml, diff
 from ..waiting import Seen, wait_for
 from .base import Action, Plan
+
+
+_LOG_PREFIX = re.compile(r"^[\dT:.Z+-]+ +\[\w+\] +")
 
 
 @dataclass(frozen=True)
@@ -151,6 +155,10 @@ class Installation:
 
     def look(self) -> Seen:
         """How far servers and gateway are, in a few words."""
+        done, parts = self._parts()
+        return Seen(done, ", ".join(parts))
+
+    def _parts(self) -> tuple[bool, list[str]]:
         parts, done = [], True
         for resource, suffix, word in (
             ("statefulsets", "server", "servers"),
@@ -166,30 +174,33 @@ class Installation:
             if not any(c["status"] == "True" for c in job.get("status", {}).get("conditions") or []):
                 parts.append(f"job {job['metadata']['name']}: {self._last_words(job) or 'starting'}")
                 done = False
-        return Seen(done, ", ".join(parts))
+        return done, parts
 
     def _last_words(self, job: Mapping[str, Any]) -> str:
+        """The last line of a Job's log, without its time and level."""
         pods = self.cluster.list("pods", self.namespace, f"job-name={job['metadata']['name']}")
         pods.sort(key=lambda pod: pod["metadata"]["creationTimestamp"])
-        return self.cluster.log_tail(self.namespace, pods[-1]["metadata"]["name"]) if pods else ""
+        line = self.cluster.log_tail(self.namespace, pods[-1]["metadata"]["name"]) if pods else ""
+        return _LOG_PREFIX.sub("", line)[:200]
 
     def _watched(self) -> list[str]:
         return [resource_path(r, self.namespace) for r in ("statefulsets", "deployments", "services", "jobs")]
 
     def _tell_progress(self, ended: threading.Event) -> str:
         """Tells each new state while Helm runs; returns the last one, for the error if Helm fails."""
-        last = ""
+        told: list[str] = []
         with self.cluster.watching(*self._watched()) as bell:
             while not ended.is_set():
                 try:
-                    state = self.look().state
+                    _, parts = self._parts()
                 except ClusterError as error:
-                    state = error.found
-                if state != last:
-                    print(f"  {self.of.datacenter}: {state}")
-                    last = state
+                    parts = [error.found]
+                news = [part for part in parts if part not in told]
+                if news:
+                    print(f"  {self.of.datacenter}: {', '.join(news)}")
+                told = parts
                 bell.wait(0.5)
-        return last
+        return ", ".join(told)
 
 
 @check("installed", "servers and gateway are ready, no Job is unfinished, and the gateway has an address")
