@@ -21,7 +21,6 @@ from ..show import Diff, Text, as_yaml, diff
 from ..waiting import Seen, wait_for
 from .base import Action, Plan
 
-
 _LOG_PREFIX = re.compile(r"^[\dT:.Z+-]+ +\[\w+\] +")
 
 
