@@ -54,7 +54,7 @@ async def ensure_role(consul: ConsulApi, dc: str, name: str, description: str, p
 
 
 async def ensure_binding_rule(
-    consul: ConsulApi, dc: str, method: str, description: str, bind_type: str, bind_name: str, selector: str
+    consul: ConsulApi, method: str, description: str, bind_type: str, bind_name: str, selector: str
 ) -> None:
     """The rule that gives who logs in by `method` and matches `selector` a role or a service identity.
 
@@ -68,18 +68,20 @@ async def ensure_binding_rule(
         "BindName": bind_name,
         "Selector": selector,
     }
-    for rule in await consul.get(f"/v1/acl/binding-rules?authmethod={method}", dc=dc) or []:
+    for rule in await consul.get(f"/v1/acl/binding-rules?authmethod={method}") or []:
         if rule["BindName"] == bind_name and rule.get("Description") == description:
             if any(rule.get(key, "") != value for key, value in wanted.items()):
-                await consul.put(f"/v1/acl/binding-rule/{rule['ID']}", {**wanted, "ID": rule["ID"]}, dc=dc)
+                await consul.put(f"/v1/acl/binding-rule/{rule['ID']}", {**wanted, "ID": rule["ID"]})
             return
-    await consul.put("/v1/acl/binding-rule", wanted, dc=dc)
+    await consul.put("/v1/acl/binding-rule", wanted)
 
 
 async def ensure_auth_method(
-    consul: ConsulApi, dc: str, name: str, config: Document, *, is_global: bool = False
+    consul: ConsulApi, name: str, config: Document, *, is_global: bool = False
 ) -> None:
-    """The auth method of type kubernetes; its tokens are valid everywhere if `is_global`, else in `dc`."""
+    """The auth method of type kubernetes; its tokens are valid everywhere if `is_global`, which only the primary
+    offers, else in the datacenter of `consul`.
+    """
     wanted: Document = {
         "Name": name,
         "Type": "kubernetes",
@@ -88,7 +90,7 @@ async def ensure_auth_method(
     }
     if is_global:
         wanted["TokenLocality"] = "global"
-    await consul.put("/v1/acl/auth-method", wanted, dc=dc)
+    await consul.put("/v1/acl/auth-method", wanted)
 
 
 async def create_token(

@@ -44,6 +44,7 @@ class ConsulApi:
     ):
         self._addresses = addresses
         self._port = port
+        self._ca_pem = ca_pem
         self._tls = ssl.create_default_context(cadata=ca_pem) if ca_pem is not None else None
         self._server_name = server_name if ca_pem is not None else None
         self._session: aiohttp.ClientSession | None = None
@@ -61,6 +62,12 @@ class ConsulApi:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+    def elsewhere(self, addresses: Addresses) -> ConsulApi:
+        """A client of other servers with certificates of the same CA; the caller closes it."""
+        return ConsulApi(
+            addresses, self._port, self._ca_pem, server_name("127.0.0.1"), self.token, self._timeout
+        )
 
     async def servers(self) -> list[str]:
         """Addresses of the servers; ConsulError while there is none."""

@@ -8,11 +8,11 @@ from typing import Any
 from ..controllers.client import KubeError
 from ..node.consul_http import ConsulError
 from ..node.workload import Container
+from .acl_components import TOKEN_KEY
 from .consul_api import ConsulApi, consul_of
 from .joblog import JobFailed, JobLog, until_succeeds
 from .kube_secrets import read_secret, write_secret
 from .options import Options, endpoint, options
-from .server_acl_init import TOKEN_KEY
 
 _REQUIRED = (
     "resource-prefix",
