@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from base64 import b64decode, b64encode
 
-from ..controllers.client import KubeClient, KubeError
+from ..controllers.client import KubeClient, KubeError, Object
 
 MANAGED_BY = {"managed-by": "consul-k8s"}
 """The label by which the consul-k8s CLI finds what it may remove after an uninstall."""
@@ -18,9 +18,7 @@ async def read_secret(client: KubeClient, namespace: str, name: str) -> dict[str
     return {key: b64decode(value) for key, value in (secret.get("data") or {}).items()}
 
 
-def secret_object(
-    namespace: str, name: str, data: dict[str, bytes], kind: str = "Opaque"
-) -> dict[str, object]:
+def secret_object(namespace: str, name: str, data: dict[str, bytes], kind: str = "Opaque") -> Object:
     """A Secret with that data."""
     return {
         "apiVersion": "v1",
@@ -32,10 +30,23 @@ def secret_object(
 
 
 async def create_secret(
-    client: KubeClient, namespace: str, name: str, data: dict[str, bytes], kind: str = "Opaque"
+    client: KubeClient,
+    namespace: str,
+    name: str,
+    data: dict[str, bytes],
+    kind: str = "Opaque",
+    *,
+    owner: Object | None = None,
 ) -> None:
-    """Create it; KubeError 409 AlreadyExists when it is there."""
-    await client.create("v1", "secrets", secret_object(namespace, name, data, kind), namespace)
+    """Create it; KubeError 409 AlreadyExists when it is there. It goes when its owner goes."""
+    secret = secret_object(namespace, name, data, kind)
+    if owner is not None:
+        metadata = owner["metadata"]
+        reference = {"apiVersion": owner["apiVersion"], "kind": owner["kind"]}
+        secret["metadata"]["ownerReferences"] = [
+            {**reference, "name": metadata["name"], "uid": metadata["uid"]}
+        ]
+    await client.create("v1", "secrets", secret, namespace)
 
 
 async def write_secret(

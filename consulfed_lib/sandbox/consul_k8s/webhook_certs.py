@@ -38,16 +38,16 @@ async def make_webhook_certificates(cluster: str, client: KubeClient, deployment
         if content is None:
             raise KubeError(404, "NotFound", f"{path} of {metadata['name']} is not there yet")
         for webhook in json.loads(content):
-            await _ensure(client, webhook)
+            await _ensure(client, webhook, deployment)
 
     await keep_trying(f"{cluster}: webhook certificates", attempt)
 
 
-async def _ensure(client: KubeClient, webhook: dict[str, Any]) -> None:
+async def _ensure(client: KubeClient, webhook: dict[str, Any], deployment: Object) -> None:
     namespace, name = webhook["secretNamespace"], webhook["secretName"]
     if await client.find("v1", "secrets", name, namespace) is not None:
         return
     ca, ca_key = make_ca("Consul Webhook CA")
     certificate, key = make_server_certificate(ca, ca_key, webhook["name"], webhook["tlsAutoHosts"], _DAYS)
     data = {"tls.crt": certificate, "tls.key": key}
-    await create_secret(client, namespace, name, data, "kubernetes.io/tls")
+    await create_secret(client, namespace, name, data, "kubernetes.io/tls", owner=deployment)
