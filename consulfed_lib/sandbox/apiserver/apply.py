@@ -6,10 +6,22 @@ else owns, is removed; what another manager owns with another value is a conflic
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .fieldsets import Path, compare, decode, encode, has_prefix, is_keyed, item_element, paths_of, printed
+from .fieldsets import (
+    Path,
+    compare,
+    decode,
+    encode,
+    has_prefix,
+    is_keyed,
+    item_element,
+    paths_of,
+    printed,
+    set_element,
+)
 from .schema import Node
 from .status import ApiError
 from .store import now
@@ -35,6 +47,9 @@ _UNOWNED = {
     ),
 }
 """What no manager owns."""
+
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+"""Where client-side apply keeps what it applied."""
 
 MAX_UPDATE_MANAGERS = 10
 """More of them than this are folded into one entry, `ancient-changes`, as in a real API server."""
@@ -163,7 +178,12 @@ def apply(
     before = managers.pop(manager, _Entry())
     merged = _merged(live, config, node)
     difference = compare(live, merged, node)
-    _settle_conflicts(managers, (difference.added | difference.modified) - _UNOWNED, force)
+    changed = (difference.added | difference.modified) - _UNOWNED
+    if not force and manager.name == "kubectl":
+        # What this manager applied from the client's side before is its own, whatever the entry is called.
+        mine = _last_applied(live, node)
+        force = all(path in mine for entry in managers.values() for path in entry.paths & changed)
+    _settle_conflicts(managers, changed, force)
     others: set[Path] = set().union(*(entry.paths for entry in managers.values()))
     dropped = {
         path
@@ -173,8 +193,36 @@ def apply(
     result = _without(merged, dropped, (), node) if dropped else merged
     unchanged = wanted == before.paths and result == live
     managers[manager] = before if unchanged else _Entry(wanted, now())
+    if manager.name == "kubectl" and not unchanged:
+        result = _with_last_applied(result, config)
     result = _with_managers(result, managers)
     return live if unchanged and _recorded(_managers_of(live)) == _recorded(managers) else result
+
+
+def _last_applied(live: dict[str, Any], node: Node) -> set[Path]:
+    """The paths that client-side apply set, and that still are as it set them."""
+    annotation = (live["metadata"].get("annotations") or {}).get(LAST_APPLIED)
+    try:
+        config = json.loads(annotation or "{}")
+    except ValueError:
+        return set()
+    if not isinstance(config, dict) or config.get("apiVersion") != live["apiVersion"]:
+        return set()
+    difference = compare(config, live, node)
+    return paths_of(config, node) - difference.modified - difference.added - difference.removed
+
+
+def _with_last_applied(obj: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    """Keep the annotation of client-side apply true, where there is one."""
+    annotations = obj["metadata"].get("annotations") or {}
+    if not annotations.get(LAST_APPLIED):
+        return obj
+    metadata = {key: value for key, value in config["metadata"].items() if key != "managedFields"}
+    kept = {k: v for k, v in (metadata.get("annotations") or {}).items() if k != LAST_APPLIED}
+    if kept:
+        metadata["annotations"] = kept
+    text = json.dumps({**config, "metadata": metadata}, separators=(",", ":")) + "\n"
+    return {**obj, "metadata": {**obj["metadata"], "annotations": {**annotations, LAST_APPLIED: text}}}
 
 
 def _settle_conflicts(managers: Managers, changed: set[Path], force: bool) -> None:
@@ -253,17 +301,10 @@ def _without(value: Any, dropped: set[Path], path: Path, node: Node) -> Any:
         return result
     if is_keyed(value, node):
         return [
-            _without(item, dropped, (*path, element), node.item())
+            _without(item, dropped, (*path, item_element(item, node)), node.item())
             for item in value
-            if (element := item_element(item, node), (*path, element) not in dropped)[1]
+            if (*path, item_element(item, node)) not in dropped
         ]
     if isinstance(value, list) and node.list_type == "set":
-        gone = {p[-1][2:] for p in dropped if p[:-1] == path}
-        return [item for item in value if _json(item) not in gone]
+        return [item for item in value if (*path, set_element(item)) not in dropped]
     return value
-
-
-def _json(value: Any) -> str:
-    import json
-
-    return json.dumps(value, separators=(",", ":"), sort_keys=True)

@@ -16,6 +16,19 @@ def fill_in(resource: Resource, obj: Object) -> None:
     filler = _FILLERS.get((resource.group, resource.kind))
     if filler:
         filler(obj)
+    for name in _COUNTED.get((resource.group, resource.kind), "").split():
+        _set(_part(obj, "status"), **{name: 0})
+
+
+_COUNTED = {
+    ("", "ReplicationController"): "replicas",
+    ("apps", "StatefulSet"): "replicas",
+    ("apps", "ReplicaSet"): "replicas",
+    ("apps", "DaemonSet"): "currentNumberScheduled desiredNumberScheduled numberMisscheduled numberReady",
+    ("autoscaling", "HorizontalPodAutoscaler"): "currentReplicas desiredReplicas",
+    ("policy", "PodDisruptionBudget"): "currentHealthy desiredHealthy disruptionsAllowed expectedPods",
+}
+"""Numbers of a status that are written even when they are zero; clients that validate answers insist."""
 
 
 def _set(target: dict[str, Any], **values: Any) -> None:

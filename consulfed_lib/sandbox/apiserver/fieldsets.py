@@ -26,6 +26,11 @@ def item_element(item: dict[str, Any], node: Node) -> str:
     return "k:" + _compact(dict(zip(node.keys, node.key_of(item), strict=True)))
 
 
+def set_element(value: Any) -> str:
+    """The path element of a member of a set."""
+    return "v:" + _compact(value)
+
+
 def is_keyed(value: Any, node: Node) -> bool:
     return (
         isinstance(value, list)
@@ -41,7 +46,7 @@ def _children(value: Any, node: Node) -> list[tuple[str, Any, Node, bool]] | Non
     if is_keyed(value, node):
         return [(item_element(item, node), item, node.item(), True) for item in value]
     if isinstance(value, list) and node.list_type == "set":
-        return [("v:" + _compact(item), item, node.item(), True) for item in value]
+        return [(set_element(item), item, node.item(), True) for item in value]
     return None
 
 

@@ -21,7 +21,7 @@ MAGIC = b"k8s\x00"
 
 # Message: `field=number` with an optional type. No type is a string; i integer, b boolean, y bytes (base64
 # in JSON), time, micro (time with microseconds), port (IntOrString), quantity, json (raw JSON), or the name
-# of another message. `*` repeated, `<` map from string; `?` keeps a value that is zero, false or empty,
+# of another message; `ignored` is a status, which counts for nothing in a creation. `*` repeated, `<` map from string; `?` keeps a value that is zero, false or empty,
 # because the field is a pointer and was set on purpose.
 _MESSAGES_TEXT = """
 ObjectMeta: name=1 generateName=2 namespace=3 selfLink=4 uid=5 resourceVersion=6 generation=7:i
@@ -38,15 +38,13 @@ LabelSelector: matchLabels=1:< matchExpressions=2:*Requirement
 Requirement: key=1 operator=2 values=3:*
 ObjectReference: kind=1 namespace=2 name=3 uid=4 apiVersion=5 resourceVersion=6 fieldPath=7
 LocalObjectReference: name=1
-Namespace: metadata=1:ObjectMeta spec=2:NamespaceSpec status=3:NamespaceStatus
+Namespace: metadata=1:ObjectMeta spec=2:NamespaceSpec status=3:ignored
 NamespaceSpec: finalizers=1:*
-NamespaceStatus: phase=1
 ServiceAccount: metadata=1:ObjectMeta secrets=2:*ObjectReference imagePullSecrets=3:*LocalObjectReference
   automountServiceAccountToken=4:b?
 Secret: metadata=1:ObjectMeta data=2:<y type=3 stringData=4:< immutable=5:b?
 ConfigMap: metadata=1:ObjectMeta data=2:< binaryData=3:<y immutable=4:b?
-Service: metadata=1:ObjectMeta spec=2:ServiceSpec status=3:ServiceStatus
-ServiceStatus: loadBalancer=1:Empty
+Service: metadata=1:ObjectMeta spec=2:ServiceSpec status=3:ignored
 ServiceSpec: ports=1:*ServicePort selector=2:< clusterIP=3 type=4 externalIPs=5:* sessionAffinity=7
   loadBalancerIP=8 loadBalancerSourceRanges=9:* externalName=10 externalTrafficPolicy=11
   healthCheckNodePort=12:i publishNotReadyAddresses=13:b ipFamilyPolicy=17 clusterIPs=18:* ipFamilies=19:*
@@ -56,7 +54,7 @@ Event: metadata=1:ObjectMeta involvedObject=2:ObjectReference reason=3 message=4
   firstTimestamp=6:time lastTimestamp=7:time count=8:i type=9 eventTime=10:micro action=12
   related=13:ObjectReference reportingComponent=14 reportingInstance=15
 EventSource: component=1 host=2
-ResourceQuota: metadata=1:ObjectMeta spec=2:ResourceQuotaSpec status=3:Empty
+ResourceQuota: metadata=1:ObjectMeta spec=2:ResourceQuotaSpec status=3:ignored
 ResourceQuotaSpec: hard=1:<quantity scopes=2:*
 Empty:
 PodTemplateSpec: metadata=1:ObjectMeta spec=2:PodSpec
@@ -70,27 +68,25 @@ Container: name=1 image=2 command=3:* args=4:* workingDir=5 ports=6:*ContainerPo
 ContainerPort: name=1 hostPort=2:i containerPort=3:i protocol=4 hostIP=5
 EnvVar: name=1 value=2
 Resources: limits=1:<quantity requests=2:<quantity
-Pod: metadata=1:ObjectMeta spec=2:PodSpec status=3:Empty
+Pod: metadata=1:ObjectMeta spec=2:PodSpec status=3:ignored
 Binding: metadata=1:ObjectMeta target=2:ObjectReference
-Deployment: metadata=1:ObjectMeta spec=2:DeploymentSpec status=3:Empty
+Deployment: metadata=1:ObjectMeta spec=2:DeploymentSpec status=3:ignored
 DeploymentSpec: replicas=1:i? selector=2:LabelSelector? template=3:PodTemplateSpec
   strategy=4:DeploymentStrategy minReadySeconds=5:i revisionHistoryLimit=6:i? paused=7:b
   progressDeadlineSeconds=9:i?
 DeploymentStrategy: type=1
-Job: metadata=1:ObjectMeta spec=2:JobSpec status=3:JobStatus
-JobStatus: active=4:i succeeded=5:i failed=6:i
+Job: metadata=1:ObjectMeta spec=2:JobSpec status=3:ignored
 JobSpec: parallelism=1:i? completions=2:i? activeDeadlineSeconds=3:i? selector=4:LabelSelector
   manualSelector=5:b? template=6:PodTemplateSpec backoffLimit=7:i? ttlSecondsAfterFinished=8:i?
   completionMode=9 suspend=10:b?
-CronJob: metadata=1:ObjectMeta spec=2:CronJobSpec status=3:Empty
+CronJob: metadata=1:ObjectMeta spec=2:CronJobSpec status=3:ignored
 CronJobSpec: schedule=1 startingDeadlineSeconds=2:i? concurrencyPolicy=3 suspend=4:b?
   jobTemplate=5:JobTemplateSpec successfulJobsHistoryLimit=6:i? failedJobsHistoryLimit=7:i? timeZone=8
 JobTemplateSpec: metadata=1:ObjectMeta spec=2:JobSpec
 Eviction: metadata=1:ObjectMeta deleteOptions=2:DeleteOptions?
-PodDisruptionBudget: metadata=1:ObjectMeta spec=2:PodDisruptionBudgetSpec status=3:PodDisruptionBudgetStatus
+PodDisruptionBudget: metadata=1:ObjectMeta spec=2:PodDisruptionBudgetSpec status=3:ignored
 PodDisruptionBudgetSpec: minAvailable=1:port selector=2:LabelSelector maxUnavailable=3:port
   unhealthyPodEvictionPolicy=4
-PodDisruptionBudgetStatus: disruptionsAllowed=3:i currentHealthy=4:i desiredHealthy=5:i expectedPods=6:i
 Role: metadata=1:ObjectMeta rules=2:*PolicyRule
 ClusterRole: metadata=1:ObjectMeta rules=2:*PolicyRule aggregationRule=3:AggregationRule
 AggregationRule: clusterRoleSelectors=1:*LabelSelector
@@ -103,27 +99,21 @@ PriorityClass: metadata=1:ObjectMeta value=2:i? globalDefault=3:b description=4 
 Lease: metadata=1:ObjectMeta spec=2:LeaseSpec
 LeaseSpec: holderIdentity=1 leaseDurationSeconds=2:i? acquireTime=3:micro renewTime=4:micro
   leaseTransitions=5:i?
-TokenRequest: metadata=1:ObjectMeta spec=2:TokenRequestSpec status=3:TokenRequestStatus
+TokenRequest: metadata=1:ObjectMeta spec=2:TokenRequestSpec status=3:ignored
 TokenRequestSpec: audiences=1:* boundObjectRef=3:BoundObjectReference expirationSeconds=4:i?
-TokenRequestStatus: token=1 expirationTimestamp=2:time
 BoundObjectReference: kind=1 apiVersion=2 name=3 uid=4
-TokenReview: metadata=1:ObjectMeta spec=2:TokenReviewSpec status=3:TokenReviewStatus
+TokenReview: metadata=1:ObjectMeta spec=2:TokenReviewSpec status=3:ignored
 TokenReviewSpec: token=1 audiences=2:*
-TokenReviewStatus: authenticated=1:b user=2:UserInfo error=3 audiences=4:*
-SelfSubjectReview: metadata=1:ObjectMeta status=2:SelfSubjectReviewStatus
-SelfSubjectReviewStatus: userInfo=1:UserInfo
-UserInfo: username=1 uid=2 groups=3:*
-SelfSubjectAccessReview: metadata=1:ObjectMeta spec=2:AccessReviewSpec status=3:AccessReviewStatus
-SubjectAccessReview: metadata=1:ObjectMeta spec=2:AccessReviewSpec status=3:AccessReviewStatus
-LocalSubjectAccessReview: metadata=1:ObjectMeta spec=2:AccessReviewSpec status=3:AccessReviewStatus
+SelfSubjectReview: metadata=1:ObjectMeta status=2:ignored
+SelfSubjectAccessReview: metadata=1:ObjectMeta spec=2:AccessReviewSpec status=3:ignored
+SubjectAccessReview: metadata=1:ObjectMeta spec=2:AccessReviewSpec status=3:ignored
+LocalSubjectAccessReview: metadata=1:ObjectMeta spec=2:AccessReviewSpec status=3:ignored
 AccessReviewSpec: resourceAttributes=1:ResourceAttributes nonResourceAttributes=2:NonResourceAttributes
   user=3 groups=4:* uid=6
-AccessReviewStatus: allowed=1:b reason=2 evaluationError=3 denied=4:b
 ResourceAttributes: namespace=1 verb=2 group=3 version=4 resource=5 subresource=6 name=7
 NonResourceAttributes: path=1 verb=2
-SelfSubjectRulesReview: metadata=1:ObjectMeta spec=2:RulesReviewSpec status=3:RulesReviewStatus
+SelfSubjectRulesReview: metadata=1:ObjectMeta spec=2:RulesReviewSpec status=3:ignored
 RulesReviewSpec: namespace=1
-RulesReviewStatus: incomplete=3:b evaluationError=4
 """
 
 _KINDS = frozenset(
@@ -223,6 +213,8 @@ def _message(name: str, data: bytes) -> dict[str, Any]:
         if number not in table:
             raise _unknown(f"field {number} of the protobuf message {name} is not known here")
         field, shape, kind, kept = table[number]
+        if kind == "ignored":
+            continue
         if shape == "*":
             found.setdefault(field, []).append(_value(kind, raw))
         elif shape == "<":

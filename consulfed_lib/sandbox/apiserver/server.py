@@ -81,9 +81,9 @@ class ApiServer:
             self.store, self.registry, self.authenticator, self.authorizer, ca_pem, cluster_ips
         )
         self.rest = Rest(self.cluster)
-        self._deleter = Deleter(self.rest)
-        self._definitions = Definitions(self.rest, self._deleter, self.registry)
-        self._dispatcher = Dispatcher(self.cluster, self.rest, self._deleter, self._stopping)
+        self.deleter = Deleter(self.rest)
+        self._definitions = Definitions(self.rest, self.deleter, self.registry)
+        self._dispatcher = Dispatcher(self.cluster, self.rest, self.deleter, self._stopping)
         self.kubelet = kubelet
 
     @property
