@@ -86,6 +86,10 @@ class Table:
     def summary(self) -> str:
         return f"{len(self.rows)} rows"
 
+    def _shown(self) -> list[str]:
+        """The columns in which any row has something to say."""
+        return [column for column in self.columns if any(self._cell(row, column) for row in self.rows)]
+
     def _cell(self, row: Any, column: str) -> str:
         value = getattr(row, column)
         if column in {"severity", "outcome"}:
@@ -98,25 +102,27 @@ class Table:
         head = f"{self.title}: {self.summary()}"
         if not self.rows:
             return head
-        cells = [[self._cell(row, column) for column in self.columns] for row in self.rows]
-        widths = [max(len(c), *(len(line[i]) for line in cells)) for i, c in enumerate(self.columns[:-1])]
+        columns = self._shown()
+        cells = [[self._cell(row, column) for column in columns] for row in self.rows]
+        widths = [max(len(c), *(len(line[i]) for line in cells)) for i, c in enumerate(columns[:-1])]
         lines = [
             "  ".join([*(c.ljust(w) for c, w in zip(line, widths, strict=False)), line[-1]]).rstrip()
-            for line in [list(self.columns), *cells]
+            for line in [columns, *cells]
         ]
         return "\n".join([head, *lines])
 
     def _repr_html_(self) -> str:
         def cell(row: Any, column: str) -> str:
             style = "text-align:left"
+            if column in {"severity", "outcome"}:
+                style += ";white-space:nowrap"
             if column == "severity":
-                style += f";white-space:nowrap;font-weight:600;color:{_COLOURS[row.severity]}"
+                style += f";font-weight:600;color:{_COLOURS[row.severity]}"
             return f'<td style="{style}">{html.escape(self._cell(row, column))}</td>'
 
-        head = "".join(f'<th style="text-align:left">{html.escape(c)}</th>' for c in self.columns)
-        body = "".join(
-            f"<tr>{''.join(cell(row, column) for column in self.columns)}</tr>" for row in self.rows
-        )
+        columns = self._shown()
+        head = "".join(f'<th style="text-align:left">{html.escape(c)}</th>' for c in columns)
+        body = "".join(f"<tr>{''.join(cell(row, column) for column in columns)}</tr>" for row in self.rows)
         return f"<p><b>{html.escape(self.title)}</b>: {html.escape(self.summary())}</p>" + (
             f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>" if self.rows else ""
         )

@@ -10,7 +10,10 @@ from typing import Any
 
 import yaml
 
-_PRE = "border:1px solid #d0d7de;padding:8px;overflow-x:auto;font-size:12px;line-height:1.4;text-align:left"
+_PRE = (
+    "border:1px solid #d0d7de;padding:8px;overflow-x:auto;white-space:pre;font-family:monospace;font-size:12px;"
+    "line-height:1.4;text-align:left"
+)
 
 
 class Text:
@@ -159,7 +162,7 @@ class Topology:
         length = math.hypot(x2 - x1, y2 - y1)
         ux, uy = (x2 - x1) / length, (y2 - y1) / length
         sx, sy = -uy * 11, ux * 11
-        reach = min(112 / max(abs(ux), 1e-6), 58 / max(abs(uy), 1e-6)) + 4
+        reach = min(112 / max(abs(ux), 1e-6), 58 / max(abs(uy), 1e-6)) + 12
         x1, y1, x2, y2 = (
             x1 + ux * reach + sx,
             y1 + uy * reach + sy,

@@ -172,6 +172,11 @@ class Step(ABC):
     def _repr_html_(self) -> str:
         return Text(f"{self.notebook}: {self.subject}", as_yaml(self._header()))._repr_html_()
 
+    def _writes(self) -> str:
+        if type(self).actions is Step.actions:
+            return "nothing: this notebook only reads"
+        return "nothing: dry run" if self.params.dry_run else "changes will be made"
+
     def _header(self) -> dict[str, Any]:
         """Who, when, why, and with which effective parameters: papermill records only those that were passed."""
         return {
@@ -183,7 +188,7 @@ class Step(ABC):
             "started": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC",
             "by": f"{getpass.getuser()} on {socket.gethostname()}",
             "mode": f"{self.params.mode}: {'interactive' if interactive(self.params.mode) else 'headless'}",
-            "dry run": "yes: nothing will be written" if self.params.dry_run else "NO: changes will be made",
+            "writes": self._writes(),
             "consulfed": __version__,
             "parameters": self.params.model_dump(
                 exclude={"federation", "reason", "change_id", "dry_run", "mode"}
