@@ -7,11 +7,14 @@ in an argument list. (pyhelm3 wraps the same CLI for asyncio only, and cannot te
 from __future__ import annotations
 
 import base64
+import ctypes
 import gzip
 import json
 import os
+import signal
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -28,6 +31,8 @@ from .places import find_program
 RUNNER_LABEL = "consulfed-runner"
 """Label of a release's Secret: `<host>.<pid>.<start time>` of the process that runs Helm, so that a release left
 in `pending-…` by a killed run of ours can be told from one that somebody is working on."""
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -163,6 +168,7 @@ class Helm:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=_end_with_us if sys.platform == "linux" else None,
         )
         watcher.start()
         try:
@@ -181,6 +187,14 @@ class Helm:
                 _hint(errors) or "mend the cause and run the same notebook again; it goes on from here",
                 details,
             )
+
+
+def _end_with_us() -> None:
+    """In the child, before Helm starts: be told to stop when the kernel that started it dies, however it dies.
+
+    Otherwise a killed run leaves a Helm behind that goes on changing the cluster, unseen.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def runner_label(pid: int | None = None) -> str:

@@ -1,0 +1,159 @@
+"""The main job, on one sandbox, in the order in which a person does it: dry run, apply, apply again, verify."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+
+from .conftest import PARAMS, ROOT, Sandbox, leaks
+
+NOTEBOOKS = [
+    "00-preflight", "01-primary-setup", "02-secret-transfer-dc2", "03-secondary-setup-dc2", "04-verification",
+]  # fmt: skip
+
+
+def test_a_dry_run_writes_nothing(sandbox: Sandbox) -> None:
+    """Without --apply every notebook plans, and no API server sees a write."""
+    done = sandbox.run()
+    assert done.returncode == 0, done.stderr
+    assert {r["outcome"] for n, r in sandbox.results().items() if n != "00-preflight"} == {"planned"}
+    assert sandbox.writes() == []
+    assert "04-verification: left out" in done.stdout
+
+
+def test_apply_leaves_a_verified_federation(sandbox: Sandbox) -> None:
+    """Five executed notebooks, each with its result, and every check of the verification ok."""
+    done = sandbox.run(PARAMS, "--apply")
+    assert done.returncode == 0, done.stderr
+    results = sandbox.results()
+    assert list(results) == NOTEBOOKS
+    assert [r["outcome"] for r in results.values()] == [
+        "verified",
+        "applied",
+        "applied",
+        "applied",
+        "verified",
+    ]
+    checks = results["04-verification"]["checks"]
+    assert {c["severity"] for c in checks} == {"ok"}
+    pairs = {(c["id"], c["subject"]) for c in checks}
+    for pair in ("dc1 → dc2", "dc2 → dc1"):
+        assert {("node-health", pair), ("catalog-services", pair)} <= pairs
+    assert sandbox.writes(), "an apply that writes nothing would make the tests beside this one worthless"
+
+
+def test_members_are_alive_in_both_datacenters(sandbox: Sandbox) -> None:
+    """kubectl exec runs the real consul CLI, and shows both datacenters alive from both sides."""
+    for context in ("sandbox-dc1", "sandbox-dc2"):
+        text = sandbox.kubectl(
+            context, "-n", "consul", "exec", "consul-server-0", "--", "consul", "members", "-wan"
+        )
+        alive = {line.split()[0] for line in text.splitlines()[1:] if line.split()[2] == "alive"}
+        assert alive == {"consul-server-0.dc1", "consul-server-0.dc2"}
+
+
+def test_exec_reaches_no_shell_of_the_host(sandbox: Sandbox) -> None:
+    """A pod gives no way to this machine's shell."""
+    words = ["-n", "consul", "exec", "consul-server-0", "--", "sh", "-c", "id"]
+    try:
+        text = sandbox.kubectl("sandbox-dc1", *words)
+    except AssertionError as refused:
+        text = str(refused)
+    assert "uid=" not in text
+    assert "sh" in text
+
+
+def test_a_second_run_changes_nothing(sandbox: Sandbox) -> None:
+    """Everything is reported unchanged, no API server sees a write, and no Helm revision is made."""
+    before = sandbox.writes()
+    done = sandbox.run(PARAMS, "--apply")
+    assert done.returncode == 0, done.stderr
+    outcomes = {name: result["outcome"] for name, result in sandbox.results().items()}
+    assert outcomes == dict(
+        zip(NOTEBOOKS, ["verified", "unchanged", "unchanged", "unchanged", "verified"], strict=True)
+    )
+    assert sandbox.writes() == before
+
+
+def test_vanilla_papermill_works_from_any_directory(sandbox: Sandbox, tmp_path: Path) -> None:
+    """`papermill 04-verification.ipynb out.ipynb -f params/sandbox.yaml` needs nothing else of ours."""
+    command = [
+        sys.executable,
+        "-m",
+        "papermill",
+        str(ROOT / "notebooks" / "04-verification.ipynb"),
+        "out.ipynb",
+    ]
+    done = subprocess.run(
+        [*command, "-f", str(PARAMS)],
+        cwd=tmp_path,
+        env=sandbox.env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Passed unknown parameter" not in done.stderr
+    text = (tmp_path / "out.ipynb").read_text()
+    assert '"outcome": "verified"' in text
+    assert "consul-server-0.dc2" in text, "the page's transcript is the evidence"
+    assert leaks(tmp_path, sandbox.secret_values()) == []
+
+
+def test_no_secret_is_in_the_records(sandbox: Sandbox) -> None:
+    """No key, token or private key of any cluster stands in any record, in any encoding."""
+    values = sandbox.secret_values()
+    assert {
+        "sandbox-dc1/consul-federation/caKey",
+        "sandbox-dc2/consul-federation/gossipEncryptionKey",
+    } <= set(values)
+    assert leaks(sandbox.records, values) == []
+
+
+def test_a_leak_would_be_seen(sandbox: Sandbox, tmp_path: Path) -> None:
+    """The search above finds a value that is there."""
+    values = sandbox.secret_values()
+    name = "sandbox-dc1/consul-federation/replicationToken"
+    (tmp_path / "record.txt").write_text(f"token={values[name].decode()}")
+    assert f"record.txt: {name}" in leaks(tmp_path, values)
+
+
+def test_records_are_private(sandbox: Sandbox) -> None:
+    """A record's folder can be entered by its owner only."""
+    assert sandbox.newest_record().stat().st_mode & 0o077 == 0
+
+
+def test_the_copy_carries_only_data_and_label(sandbox: Sandbox) -> None:
+    """No metadata of the original and no last-applied annotation travels with the federation secret."""
+    text = sandbox.kubectl("sandbox-dc2", "-n", "consul", "get", "secret", "consul-federation", "-o", "json")
+    metadata = json.loads(text)["metadata"]
+    assert metadata["labels"] == {"managed-by": "consul-k8s"}
+    assert not metadata.get("annotations")
+
+
+def test_the_federated_sandbox_fits_its_memory(sandbox: Sandbox) -> None:
+    """2×1 federated stays within 350 MiB (PSS, all processes)."""
+    status = json.loads(sandbox.consulfed("sandbox", "status", "-o", "json").stdout)
+    assert status["memory_mib"] < 350
+
+
+def test_down_leaves_no_process_and_no_port(sandbox: Sandbox) -> None:
+    """Every process of the sandbox is gone after down, and up works again in the same folder."""
+    status = json.loads(sandbox.consulfed("sandbox", "status", "-o", "json").stdout)
+    pids = [status["pid"], *(p["pid"] for c in status["clusters"] for p in c["programs"])]
+    assert len(pids) == 5
+    sandbox.down()
+    assert not [pid for pid in pids if _runs(pid)]
+    sandbox.up()
+
+
+def _runs(pid: int) -> bool:
+    """A zombie has ended; it only waits for this machine's init to take note."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
