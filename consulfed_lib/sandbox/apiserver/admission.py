@@ -7,7 +7,7 @@ from typing import Any
 from . import defaults, kinds, structural
 from .cluster import Cluster
 from .resources import Resource
-from .status import ApiError, Cause, forbidden, invalid
+from .status import ApiError, Cause, forbidden, forbidden_field, invalid
 from .store import Object
 from .validation import check_metadata
 
@@ -149,9 +149,9 @@ def _metadata_changes(old: Object, new: Object) -> list[Cause]:
     added = [f for f in new["metadata"].get("finalizers") or () if f not in held]
     if not added:
         return []
-    text = "[" + ", ".join(f'"{f}"' for f in added) + "]"
-    message = f"Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers []string{{{text[1:-1]}}}"
-    return [Cause("metadata.finalizers", message, reason="FieldValueForbidden")]
+    listed = ", ".join(f'"{finalizer}"' for finalizer in added)
+    why = "no new finalizers can be added if the object is being deleted, found new finalizers "
+    return [forbidden_field("metadata.finalizers", f"{why}[]string{{{listed}}}")]
 
 
 def _refuse(resource: Resource, obj: Object, causes: list[Cause]) -> None:

@@ -7,14 +7,15 @@ from typing import Any
 
 from aiohttp import web
 
-from . import fields, portforward, reads, reviews, streams, subresources
+from . import fields, patches, portforward, reads, reviews, streams, subresources
 from .cluster import Cluster
 from .contracts import Kubelet, User
 from .deletion import Deleter, delete_options
 from .request import RequestInfo, Wanted, check_served, decode_body, media_type, negotiate
 from .resources import Resource
 from .rest import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, Rest, WriteOptions
-from .status import method_not_allowed, unsupported_media_type
+from .schema import ANY
+from .status import invalid, method_not_allowed, required, unsupported_media_type
 from .store import Object
 
 _PATCHES = (JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY_PATCH)
@@ -116,8 +117,6 @@ class Dispatcher:
         if kind not in _PATCHES:
             raise unsupported_media_type(_PATCHES)
         if kind == APPLY_PATCH and not info.option("fieldManager"):
-            from .status import invalid, required
-
             why = "is required for apply patch"
             raise invalid("PatchOptions", "meta.k8s.io", "", [required("fieldManager", why)])
         return kind, self._options(request, info)
@@ -227,9 +226,6 @@ class Dispatcher:
     ) -> Answer:
         if info.verb == "get":
             return Answer(subresources.scale_of(obj))
-        from . import patches
-        from .schema import ANY
-
         if info.verb == "update":
             asked = decode_body(body, request.headers.get("Content-Type", ""))
             made = subresources.set_scale(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from .resources import Resource
-from .status import ApiError
+from .status import ApiError, invalid, unsupported_value
 from .structural import unknown_fields
 
 _ENVELOPE = ("apiVersion", "kind", "metadata")
@@ -67,8 +67,6 @@ def check(resource: Resource, obj: Any, mode: str) -> list[str]:
         ApiError: 400 in mode ``Strict`` when there are unknown fields, 422 for an unknown mode.
     """
     if mode not in ("", "Ignore", "Warn", "Strict"):
-        from .status import invalid, unsupported_value
-
         cause = unsupported_value("fieldValidation", mode, ("", "Ignore", "Strict", "Warn"))
         raise invalid("CreateOptions", "meta.k8s.io", "", [cause])
     if mode == "Ignore" or not isinstance(obj, dict):

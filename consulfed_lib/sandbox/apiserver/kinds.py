@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from .cluster import Cluster
+from .rbac import GROUP, aggregated_rules
 from .resources import Resource
 from .selectors import match_label_selector
 from .status import (
@@ -19,7 +20,7 @@ from .status import (
     required,
     unsupported_value,
 )
-from .store import Object
+from .store import Object, generated_name
 from .validation import check_labels
 
 SERVICE_ACCOUNT_TOKEN = "kubernetes.io/service-account-token"
@@ -145,8 +146,6 @@ def _pod(cluster: Cluster, obj: Object, old: Object | None) -> None:
 
 
 def _mount_token(spec: dict[str, Any]) -> None:
-    from .rest import generated_name
-
     path = "/var/run/secrets/kubernetes.io/serviceaccount"
     name = generated_name("kube-api-access-")
     used = False
@@ -177,8 +176,6 @@ def _quality_of_service(spec: dict[str, Any]) -> str:
 
 
 def _aggregating(cluster: Cluster, obj: Object, old: Object | None) -> None:
-    from .rbac import GROUP, aggregated_rules
-
     if obj.get("aggregationRule"):
         obj["rules"] = aggregated_rules(obj, cluster.store.list((GROUP, "clusterroles")))
 

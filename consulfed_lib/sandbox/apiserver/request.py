@@ -10,7 +10,14 @@ import yaml
 
 from . import protobuf
 from .resources import Registry, Resource, Subresource
-from .status import bad_request, no_such_path, not_acceptable, unsupported_media_type
+from .status import (
+    bad_request,
+    invalid,
+    no_such_path,
+    not_acceptable,
+    unsupported_media_type,
+    unsupported_value,
+)
 
 JSON = "application/json"
 YAML = "application/yaml"
@@ -64,8 +71,6 @@ class RequestInfo:
     def dry_run(self) -> bool:
         given = self.query.get("dryRun", [])
         if given and given != ["All"]:
-            from .status import invalid, unsupported_value
-
             raise invalid(
                 "CreateOptions", "meta.k8s.io", "", [unsupported_value("dryRun", given[0], ["All"])]
             )

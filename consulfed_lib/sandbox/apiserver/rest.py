@@ -7,7 +7,6 @@ A dry run goes all the way and leaves out the last.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -25,15 +24,12 @@ from .status import (
     not_found,
     unsupported_media_type,
 )
-from .store import Object, clone, new_uid, now
+from .store import Object, clone, generated_name, new_uid, now
 
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
-
-_NAME_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
-"""What generated names are made of: no vowels, so that no words come out."""
 
 _SYSTEM_METADATA = (
     "uid",
@@ -161,7 +157,10 @@ class Rest:
             if sub:
                 raise not_found(resource.plural, resource.group, name)
             if config["metadata"].get("uid"):
-                why = f"uid mismatch: the provided object specified uid {config['metadata']['uid']}, and no existing object was found"
+                uid = config["metadata"]["uid"]
+                why = (
+                    f"uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+                )
                 raise conflict(resource.plural, resource.group, name, why)
             return self._create(resource, config, options, "Apply"), True
         live = as_version(stored, resource)
@@ -246,11 +245,10 @@ class Rest:
             metadata["namespace"] = namespace
         elif resource.plural != "namespaces" or metadata.get("namespace"):
             metadata.pop("namespace", None)
-        if name:
-            if metadata.setdefault("name", name) != name:
-                raise bad_request(
-                    f"the name of the object ({metadata['name']}) does not match the name on the URL ({name})"
-                )
+        if name and metadata.setdefault("name", name) != name:
+            raise bad_request(
+                f"the name of the object ({metadata['name']}) does not match the name on the URL ({name})"
+            )
         return body
 
 
@@ -269,10 +267,6 @@ def is_finished(obj: Object) -> bool:
     if obj["kind"] == "Namespace" and obj["apiVersion"] == "v1":
         return not obj.get("spec", {}).get("finalizers")
     return not metadata.get("deletionGracePeriodSeconds")
-
-
-def generated_name(prefix: str) -> str:
-    return prefix[:58] + "".join(secrets.choice(_NAME_LETTERS) for _ in range(5))
 
 
 def _check_preconditions(resource: Resource, old: Object, given: dict[str, Any]) -> None:

@@ -66,7 +66,8 @@ def _label_requirement(text: str) -> Callable[[Mapping[str, str]], bool]:
             return lambda labels: labels.get(key) != value
         if not re.fullmatch(r"-?\d+", value):
             raise bad_request(
-                f"unable to parse requirement: values[0][{key}]: Invalid value: \"{value}\": for 'Gt', 'Lt' operators, the value must be an integer"
+                f'unable to parse requirement: values[0][{key}]: Invalid value: "{value}": '
+                "for 'Gt', 'Lt' operators, the value must be an integer"
             )
         limit, greater = int(value), operator == ">"
 

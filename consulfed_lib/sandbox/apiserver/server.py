@@ -31,6 +31,7 @@ _log = logging.getLogger(__name__)
 MAX_BODY = 3 * 1024 * 1024
 """Bytes of a request body, as a real API server limits them."""
 
+_UPGRADED = ("exec", "attach", "portforward")
 _HEALTH = ("/healthz", "/livez", "/readyz")
 
 
@@ -106,8 +107,10 @@ class ApiServer:
             self._audit = AuditLog(self._audit_path)
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(self._certificate, self._private_key)
-        server = web.Server(self._handle, request_factory=_request, access_log=None)
-        self._runner = web.ServerRunner(server, shutdown_timeout=1.0)
+        server = web.Server(
+            self._handle, handler_cancellation=True, request_factory=_request, access_log=None
+        )
+        self._runner = web.ServerRunner(server, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, self.host, self.port, ssl_context=context)
         try:
@@ -169,6 +172,7 @@ class ApiServer:
         info = parse(request.method, request.path, _query(request), self.registry)
         user: User | None = None
         name = ""
+        code = 101 if info.sub in _UPGRADED else 200  # of a stream that the client ends
         try:
             user = self._user(request)
             answer = await self._answer(request, info, user)
@@ -177,22 +181,27 @@ class ApiServer:
                 response: web.StreamResponse = _response(answer)
             else:
                 response = answer
-        except ApiError as error:
-            response = _response(Answer(error.status(), error.code, error.headers))
+            code = response.status
+            return response
         except (ConnectionError, asyncio.CancelledError, HttpProcessingError):
             raise
-        except web.HTTPRequestEntityTooLarge:
-            message = f"Request entity too large: limit is {MAX_BODY}"
-            refused = ApiError(413, "RequestEntityTooLarge", message)
-            response = _response(Answer(refused.status(), refused.code))
         except Exception as error:
-            _log.exception("%s: %s %s", self.name, request.method, request.path)
-            failure = internal_error(f"{type(error).__name__}: {error}")
-            response = _response(Answer(failure.status(), failure.code))
-        if self._audit:
-            agent, source = request.headers.get("User-Agent", ""), request.remote or ""
-            self._audit.write(info, request.raw_path, user, agent, source, response.status, received, name)
-        return response
+            refused = self._refusal(request, error)
+            code = refused.code
+            return _response(Answer(refused.status(), refused.code, refused.headers))
+        finally:
+            if self._audit:
+                agent, source = request.headers.get("User-Agent", ""), request.remote or ""
+                self._audit.write(info, request.raw_path, user, agent, source, code, received, name)
+
+    def _refusal(self, request: web.BaseRequest, error: Exception) -> ApiError:
+        """What to answer for an error; one that is no refusal is our own mistake, and goes into the log."""
+        if isinstance(error, ApiError):
+            return error
+        if isinstance(error, web.HTTPRequestEntityTooLarge):
+            return ApiError(413, "RequestEntityTooLarge", f"Request entity too large: limit is {MAX_BODY}")
+        _log.error("%s: %s %s", self.name, request.method, request.path, exc_info=error)
+        return internal_error(f"{type(error).__name__}: {error}")
 
     def _user(self, request: web.BaseRequest) -> User:
         """Who asks, or as whom they ask."""

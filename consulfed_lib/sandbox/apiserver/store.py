@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -21,6 +22,9 @@ from .status import expired
 Object = dict[str, Any]
 StorageKey = tuple[str, str]
 """(group, plural): all versions of a resource share their objects."""
+
+_NAME_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
+"""What generated names are made of: no vowels, so that no words come out."""
 
 HISTORY = 400
 """Events remembered of each resource: a watch that starts further back gets 410."""
@@ -36,6 +40,11 @@ def now() -> str:
 
 def new_uid() -> str:
     return str(uuid.uuid4())
+
+
+def generated_name(prefix: str) -> str:
+    """What `generateName` makes of a prefix."""
+    return prefix[:58] + "".join(secrets.choice(_NAME_LETTERS) for _ in range(5))
 
 
 def clone(value: Any) -> Any:
