@@ -60,6 +60,7 @@ class Cluster:
                 **{token: User(f"system:{name}", ADMIN.groups) for name, token in tokens.items()},
             },
             audit_log=layout.folder / "audit.log",
+            cluster_ips=layout.cluster_ips,
         )
 
     async def start(self) -> None:
