@@ -22,6 +22,7 @@ from kubernetes import client as kube
 from kubernetes import config as kube_config
 
 from .errors import ClusterError
+from .params import kubeconfig_contexts
 
 FIELD_MANAGER = "consulfed"
 PROXY_DEFAULTS = "consul.hashicorp.com/v1alpha1"
@@ -343,7 +344,7 @@ def _configuration(context: str, kubeconfig: str | None) -> Any:
                 f"The kubeconfig {kubeconfig} is not there.",
                 "for the sandbox, run `consulfed sandbox up`; else correct `kubeconfig` in the parameters",
             ) from None
-        names = kubeconfig_contexts(kubeconfig)
+        names = sorted(kubeconfig_contexts(kubeconfig or ""))
         if names and context not in names:
             raise ClusterError(
                 f"The context {context!r} is not in {where}.", f"choose one of: {', '.join(names)}"
@@ -358,12 +359,3 @@ def _configuration(context: str, kubeconfig: str | None) -> Any:
         ) from None
     configuration.debug = False
     return configuration
-
-
-def kubeconfig_contexts(kubeconfig: str | None) -> list[str]:
-    """Names of the contexts of a kubeconfig; empty if it cannot be read."""
-    try:
-        contexts, _ = kube_config.list_kube_config_contexts(config_file=kubeconfig)
-    except (kube_config.ConfigException, OSError, ValueError, TypeError, yaml.YAMLError):
-        return []
-    return [item["name"] for item in contexts]

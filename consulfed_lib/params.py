@@ -6,6 +6,7 @@ Whatever is wrong is reported at once, each mistake with the place, what stands 
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -179,6 +180,7 @@ def check(raw: Mapping[Any, Any], source: str) -> Federation:
     except ValidationError as error:
         mistakes += [_sentence(dict(item)) for item in error.errors()]
     mistakes += _cross_checks(raw)
+    mistakes += _context_mistakes(raw)
     if mistakes or federation is None:
         count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
         raise ParamsError(
@@ -250,15 +252,8 @@ def _known_keys(location: tuple[Any, ...]) -> list[str]:
 def _cross_checks(raw: Mapping[Any, Any]) -> list[str]:
     """What no single field shows. Works on raw input, so that it is said together with wrong types."""
     mistakes: list[str] = []
-    clusters: list[tuple[str, Mapping[Any, Any]]] = []
-    if isinstance(raw.get("primary"), Mapping):
-        clusters.append(("primary", raw["primary"]))
-    if isinstance(raw.get("secondaries"), list):
-        clusters += [
-            (f"secondaries[{i}]", c) for i, c in enumerate(raw["secondaries"]) if isinstance(c, Mapping)
-        ]
     mistakes += _cluster_mistakes(
-        clusters, raw.get("global_name", "consul"), raw.get("gossip_encryption", True)
+        _clusters(raw), raw.get("global_name", "consul"), raw.get("gossip_encryption", True)
     )
     name = raw.get("global_name")
     if isinstance(name, str) and name and not _NAME.fullmatch(name):
@@ -310,6 +305,52 @@ def _cluster_mistakes(
                     " because the names of its Jobs become labels"
                 )
     return mistakes
+
+
+def _context_mistakes(raw: Mapping[Any, Any]) -> list[str]:
+    """Contexts that the kubeconfig does not have; without one to read (a reviewer's machine) only preflight can tell."""
+    kubeconfig = raw.get("kubeconfig", "")
+    if not isinstance(kubeconfig, str):
+        return []
+    known = kubeconfig_contexts(kubeconfig)
+    if not known:
+        return []
+    mistakes = []
+    for place, cluster in _clusters(raw):
+        context = cluster.get("context")
+        if isinstance(context, str) and context and context not in known:
+            mistakes.append(
+                f"{place}.context: {context!r} is not in the kubeconfig; it has {', '.join(sorted(known))}"
+            )
+    return mistakes
+
+
+def kubeconfig_contexts(kubeconfig: str) -> set[str]:
+    """Names of the contexts of `kubeconfig` (as in the parameters); empty if there is none to read."""
+    if kubeconfig:
+        files = [str(places.sandbox_kubeconfig()) if kubeconfig == SANDBOX else kubeconfig]
+    else:
+        files = os.environ.get("KUBECONFIG", "~/.kube/config").split(os.pathsep)
+    names: set[str] = set()
+    for file in filter(None, files):
+        try:
+            content = yaml.safe_load(Path(file).expanduser().read_text(encoding="utf-8"))
+            names |= {str(item["name"]) for item in content["contexts"]}
+        except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+            continue
+    return names
+
+
+def _clusters(raw: Mapping[Any, Any]) -> list[tuple[str, Mapping[Any, Any]]]:
+    """(place, raw cluster) of the primary and each secondary, as far as they are mappings."""
+    clusters: list[tuple[str, Mapping[Any, Any]]] = []
+    if isinstance(raw.get("primary"), Mapping):
+        clusters.append(("primary", raw["primary"]))
+    if isinstance(raw.get("secondaries"), list):
+        clusters += [
+            (f"secondaries[{i}]", c) for i, c in enumerate(raw["secondaries"]) if isinstance(c, Mapping)
+        ]
+    return clusters
 
 
 def _chart_mistakes(chart: Any) -> list[str]:
