@@ -17,7 +17,7 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -302,7 +302,7 @@ class Node:
         if obj["spec"].get("type") == "LoadBalancer":
             self._set_status(obj, loadBalancer={"ingress": [{"ip": "192.0.2.10", "ipMode": "VIP"}]})
 
-    _REACTIONS: dict[StorageKey, Callable[[Node, Object], None]] = {
+    _REACTIONS: ClassVar[dict[StorageKey, Callable[[Node, Object], None]]] = {
         ("", "namespaces"): _namespace,
         ("", "pods"): _pod,
         ("", "services"): _service,

@@ -30,7 +30,7 @@ data: {note: "{{ .Values.note }}"}
 apiVersion: v1
 kind: Secret
 metadata: {name: "{{ .Release.Name }}"}
-stringData: {password: "%s"}
+stringData: {password: "SECRET_VALUE"}
 ---
 apiVersion: v1
 kind: Service
@@ -45,9 +45,8 @@ spec:
   selector: {matchLabels: {app: "{{ .Release.Name }}"}}
   template:
     metadata: {labels: {app: "{{ .Release.Name }}"}}
-    spec: {containers: [{name: main, image: "%s"}]}
-"""
-    % (_SECRET_VALUE, PAUSE),
+    spec: {containers: [{name: main, image: "PAUSE_IMAGE"}]}
+""",
     "hook.yaml": """
 {{- if .Values.hook }}
 apiVersion: batch/v1
@@ -90,6 +89,7 @@ def chart(tmp_path: Path) -> Path:
         yaml.safe_dump({"note": "one", "hook": False, "broken": False, "image": "none"})
     )
     for name, text in TEMPLATES.items():
+        text = text.replace("SECRET_VALUE", _SECRET_VALUE).replace("PAUSE_IMAGE", PAUSE)
         (folder / "templates" / name).write_text(text)
     return folder
 

@@ -4,33 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import defaults, kinds, structural
+from . import defaults, generated, refusals, structural
 from .cluster import Cluster
 from .resources import Resource
 from .status import ApiError, Cause, forbidden, forbidden_field, invalid
 from .store import Object
 from .validation import check_metadata
-
-_NO_GENERATION = {
-    *(
-        ("", kind)
-        for kind in (
-            "ConfigMap Secret ServiceAccount Namespace Node Event Endpoints Service PersistentVolume "
-            "PersistentVolumeClaim LimitRange ResourceQuota PodTemplate"
-        ).split()
-    ),
-    *(
-        ("rbac.authorization.k8s.io", kind)
-        for kind in ("Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding")
-    ),
-    ("coordination.k8s.io", "Lease"),
-    ("storage.k8s.io", "StorageClass"),
-    ("storage.k8s.io", "CSIDriver"),
-    ("storage.k8s.io", "CSINode"),
-    ("storage.k8s.io", "VolumeAttachment"),
-    ("apps", "ControllerRevision"),
-    ("autoscaling", "HorizontalPodAutoscaler"),
-}
 
 _INITIAL_STATUS: dict[tuple[str, str], dict[str, Any]] = {
     ("", "Namespace"): {"phase": "Active"},
@@ -62,11 +41,11 @@ def admit_create(cluster: Cluster, resource: Resource, obj: Object) -> Object:
     defaults.fill_in(resource, obj)
     if resource.custom and resource.schema:
         obj = structural.prune_and_default(resource.schema, obj)
-    kinds.prepare_create(cluster, resource, obj)
+    generated.prepare(cluster, resource, obj, None)
     causes = [*check_metadata(resource, obj), *_kind_causes(resource, obj, None)]
     _refuse(resource, obj, causes)
     _extra_rules(cluster, resource, obj, None)
-    if key not in _NO_GENERATION:
+    if resource.has_generation:
         obj["metadata"]["generation"] = 1
     return obj
 
@@ -83,14 +62,14 @@ def admit_update(cluster: Cluster, resource: Resource, old: Object, new: Object,
         new = structural.prune_and_default(resource.schema, new)
     causes = [*check_metadata(resource, new), *_metadata_changes(old, new)]
     if not sub:
-        kinds.prepare_update(cluster, resource, old, new)
+        generated.prepare(cluster, resource, new, old)
         causes += _kind_causes(resource, new, old)
     elif resource.custom and resource.schema:
         causes += structural.validate(resource.schema, new)
     _refuse(resource, new, causes)
     if not sub:
         _extra_rules(cluster, resource, new, old)
-    if (resource.group, resource.kind) not in _NO_GENERATION and _spec(resource, old) != _spec(resource, new):
+    if resource.has_generation and _spec(resource, old) != _spec(resource, new):
         new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
     return new
 
@@ -135,7 +114,7 @@ def _check_namespace_open(cluster: Cluster, resource: Resource, metadata: dict[s
 
 
 def _kind_causes(resource: Resource, new: Object, old: Object | None) -> list[Cause]:
-    causes = list(kinds.check(resource, new, old))
+    causes = list(refusals.check(resource, new, old))
     if resource.custom and resource.schema:
         causes += structural.validate(resource.schema, new)
     return causes

@@ -22,10 +22,8 @@ def _rule(groups: str, resources: str, verbs: list[str]) -> dict[str, Any]:
     }
 
 
-_DISCOVERY = (
-    "/api /api/* /apis /apis/* /healthz /livez /openapi /openapi/* /readyz /version /version/".split()
-)
-_PUBLIC = "/healthz /livez /readyz /version /version/".split()
+_PUBLIC = ["/healthz", "/livez", "/readyz", "/version", "/version/"]
+_DISCOVERY = [*_PUBLIC, "/api", "/api/*", "/apis", "/apis/*", "/openapi", "/openapi/*"]
 
 _VIEW = [
     _rule(

@@ -26,10 +26,13 @@ from .store import Event, Object, StorageKey, clone
 
 _PROTECTED_NAMESPACES = ("default", "kube-public", "kube-system")
 _RETURN_DELETED = {
-    ("", plural)
-    for plural in (
-        "pods persistentvolumes persistentvolumeclaims podtemplates resourcequotas serviceaccounts services"
-    ).split()
+    ("", "pods"),
+    ("", "persistentvolumes"),
+    ("", "persistentvolumeclaims"),
+    ("", "podtemplates"),
+    ("", "resourcequotas"),
+    ("", "serviceaccounts"),
+    ("", "services"),
 }
 """A deletion of these answers with the object, not with a Status."""
 
@@ -204,6 +207,8 @@ class Deleter:
         self._owned.clear()
         for _, obj in self._store.everything():
             self._index(obj)
+            self._soon(self._collect, obj["metadata"]["uid"])
+            self._soon(self._progress, obj["metadata"]["uid"])
 
     def _index(self, obj: Object) -> None:
         for owner in obj["metadata"].get("ownerReferences") or ():

@@ -34,10 +34,11 @@ _BEYOND_SPEC: dict[tuple[str, str], str] = {
     ("storage.k8s.io", "StorageClass"): "provisioner parameters reclaimPolicy mountOptions "
     "allowVolumeExpansion volumeBindingMode allowedTopologies",
 }
-_METADATA = frozenset(
+_METADATA_TEXT = (
     "name generateName namespace selfLink uid resourceVersion generation creationTimestamp deletionTimestamp "
-    "deletionGracePeriodSeconds labels annotations ownerReferences finalizers managedFields".split()
+    "deletionGracePeriodSeconds labels annotations ownerReferences finalizers managedFields"
 )
+_METADATA = frozenset(_METADATA_TEXT.split())
 
 
 def top_level_fields(resource: Resource) -> tuple[str, ...] | None:
@@ -75,6 +76,7 @@ def check(resource: Resource, obj: Any, mode: str) -> list[str]:
     if problems and mode == "Strict":
         message = "strict decoding error: " + ", ".join(problems)
         if not resource.custom:
-            message = f'{resource.kind} in version "{resource.version}" cannot be handled as a {resource.kind}: {message}'
+            kind = resource.kind
+            message = f'{kind} in version "{resource.version}" cannot be handled as a {kind}: {message}'
         raise ApiError(400, "BadRequest", message)
     return problems

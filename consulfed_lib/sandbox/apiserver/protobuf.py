@@ -19,9 +19,10 @@ from .status import ApiError, bad_request, unsupported_media_type
 
 MAGIC = b"k8s\x00"
 
-# Message: `field=number` with an optional type. No type is a string; i integer, b boolean, y bytes (base64
-# in JSON), time, micro (time with microseconds), port (IntOrString), quantity, json (raw JSON), or the name
-# of another message; `ignored` is a status, which counts for nothing in a creation. `*` repeated, `<` map from string; `?` keeps a value that is zero, false or empty,
+# Message: `field=number` with an optional type; a `+` before the message says that it is a kind. No type is a
+# string; i integer, b boolean, y bytes (base64 in JSON), time, micro (time with microseconds), port
+# (IntOrString), quantity, json (raw JSON), or the name of another message; `ignored` is a status, which counts
+# for nothing in a creation. `*` repeated, `<` map from string; `?` keeps a value that is zero, false or empty,
 # because the field is a pointer and was set on purpose.
 _MESSAGES_TEXT = """
 ObjectMeta: name=1 generateName=2 namespace=3 selfLink=4 uid=5 resourceVersion=6 generation=7:i
@@ -32,29 +33,29 @@ ManagedFieldsEntry: manager=1 operation=2 apiVersion=3 time=4:time fieldsType=6 
   subresource=8
 FieldsV1: Raw=1:json
 Preconditions: uid=1 resourceVersion=2
-DeleteOptions: gracePeriodSeconds=1:i? preconditions=2:Preconditions orphanDependents=3:b?
++DeleteOptions: gracePeriodSeconds=1:i? preconditions=2:Preconditions orphanDependents=3:b?
   propagationPolicy=4 dryRun=5:* ignoreStoreReadErrorWithClusterBreakingPotential=6:b?
 LabelSelector: matchLabels=1:< matchExpressions=2:*Requirement
 Requirement: key=1 operator=2 values=3:*
 ObjectReference: kind=1 namespace=2 name=3 uid=4 apiVersion=5 resourceVersion=6 fieldPath=7
 LocalObjectReference: name=1
-Namespace: metadata=1:ObjectMeta spec=2:NamespaceSpec status=3:ignored
++Namespace: metadata=1:ObjectMeta spec=2:NamespaceSpec status=3:ignored
 NamespaceSpec: finalizers=1:*
-ServiceAccount: metadata=1:ObjectMeta secrets=2:*ObjectReference imagePullSecrets=3:*LocalObjectReference
++ServiceAccount: metadata=1:ObjectMeta secrets=2:*ObjectReference imagePullSecrets=3:*LocalObjectReference
   automountServiceAccountToken=4:b?
-Secret: metadata=1:ObjectMeta data=2:<y type=3 stringData=4:< immutable=5:b?
-ConfigMap: metadata=1:ObjectMeta data=2:< binaryData=3:<y immutable=4:b?
-Service: metadata=1:ObjectMeta spec=2:ServiceSpec status=3:ignored
++Secret: metadata=1:ObjectMeta data=2:<y type=3 stringData=4:< immutable=5:b?
++ConfigMap: metadata=1:ObjectMeta data=2:< binaryData=3:<y immutable=4:b?
++Service: metadata=1:ObjectMeta spec=2:ServiceSpec status=3:ignored
 ServiceSpec: ports=1:*ServicePort selector=2:< clusterIP=3 type=4 externalIPs=5:* sessionAffinity=7
   loadBalancerIP=8 loadBalancerSourceRanges=9:* externalName=10 externalTrafficPolicy=11
   healthCheckNodePort=12:i publishNotReadyAddresses=13:b ipFamilyPolicy=17 clusterIPs=18:* ipFamilies=19:*
   allocateLoadBalancerNodePorts=20:b? loadBalancerClass=21 internalTrafficPolicy=22 trafficDistribution=23
 ServicePort: name=1 protocol=2 port=3:i targetPort=4:port nodePort=5:i appProtocol=6
-Event: metadata=1:ObjectMeta involvedObject=2:ObjectReference reason=3 message=4 source=5:EventSource
++Event: metadata=1:ObjectMeta involvedObject=2:ObjectReference reason=3 message=4 source=5:EventSource
   firstTimestamp=6:time lastTimestamp=7:time count=8:i type=9 eventTime=10:micro action=12
   related=13:ObjectReference reportingComponent=14 reportingInstance=15
 EventSource: component=1 host=2
-ResourceQuota: metadata=1:ObjectMeta spec=2:ResourceQuotaSpec status=3:ignored
++ResourceQuota: metadata=1:ObjectMeta spec=2:ResourceQuotaSpec status=3:ignored
 ResourceQuotaSpec: hard=1:<quantity scopes=2:*
 Empty:
 PodTemplateSpec: metadata=1:ObjectMeta spec=2:PodSpec
@@ -68,60 +69,53 @@ Container: name=1 image=2 command=3:* args=4:* workingDir=5 ports=6:*ContainerPo
 ContainerPort: name=1 hostPort=2:i containerPort=3:i protocol=4 hostIP=5
 EnvVar: name=1 value=2
 Resources: limits=1:<quantity requests=2:<quantity
-Pod: metadata=1:ObjectMeta spec=2:PodSpec status=3:ignored
-Binding: metadata=1:ObjectMeta target=2:ObjectReference
-Deployment: metadata=1:ObjectMeta spec=2:DeploymentSpec status=3:ignored
++Pod: metadata=1:ObjectMeta spec=2:PodSpec status=3:ignored
++Binding: metadata=1:ObjectMeta target=2:ObjectReference
++Deployment: metadata=1:ObjectMeta spec=2:DeploymentSpec status=3:ignored
 DeploymentSpec: replicas=1:i? selector=2:LabelSelector? template=3:PodTemplateSpec
   strategy=4:DeploymentStrategy minReadySeconds=5:i revisionHistoryLimit=6:i? paused=7:b
   progressDeadlineSeconds=9:i?
 DeploymentStrategy: type=1
-Job: metadata=1:ObjectMeta spec=2:JobSpec status=3:ignored
++Job: metadata=1:ObjectMeta spec=2:JobSpec status=3:ignored
 JobSpec: parallelism=1:i? completions=2:i? activeDeadlineSeconds=3:i? selector=4:LabelSelector
   manualSelector=5:b? template=6:PodTemplateSpec backoffLimit=7:i? ttlSecondsAfterFinished=8:i?
   completionMode=9 suspend=10:b?
-CronJob: metadata=1:ObjectMeta spec=2:CronJobSpec status=3:ignored
++CronJob: metadata=1:ObjectMeta spec=2:CronJobSpec status=3:ignored
 CronJobSpec: schedule=1 startingDeadlineSeconds=2:i? concurrencyPolicy=3 suspend=4:b?
   jobTemplate=5:JobTemplateSpec successfulJobsHistoryLimit=6:i? failedJobsHistoryLimit=7:i? timeZone=8
 JobTemplateSpec: metadata=1:ObjectMeta spec=2:JobSpec
-Eviction: metadata=1:ObjectMeta deleteOptions=2:DeleteOptions?
-PodDisruptionBudget: metadata=1:ObjectMeta spec=2:PodDisruptionBudgetSpec status=3:ignored
++Eviction: metadata=1:ObjectMeta deleteOptions=2:DeleteOptions?
++PodDisruptionBudget: metadata=1:ObjectMeta spec=2:PodDisruptionBudgetSpec status=3:ignored
 PodDisruptionBudgetSpec: minAvailable=1:port selector=2:LabelSelector maxUnavailable=3:port
   unhealthyPodEvictionPolicy=4
-Role: metadata=1:ObjectMeta rules=2:*PolicyRule
-ClusterRole: metadata=1:ObjectMeta rules=2:*PolicyRule aggregationRule=3:AggregationRule
++Role: metadata=1:ObjectMeta rules=2:*PolicyRule
++ClusterRole: metadata=1:ObjectMeta rules=2:*PolicyRule aggregationRule=3:AggregationRule
 AggregationRule: clusterRoleSelectors=1:*LabelSelector
 PolicyRule: verbs=1:* apiGroups=2:* resources=3:* resourceNames=4:* nonResourceURLs=5:*
-RoleBinding: metadata=1:ObjectMeta subjects=2:*Subject roleRef=3:RoleRef
-ClusterRoleBinding: metadata=1:ObjectMeta subjects=2:*Subject roleRef=3:RoleRef
++RoleBinding: metadata=1:ObjectMeta subjects=2:*Subject roleRef=3:RoleRef
++ClusterRoleBinding: metadata=1:ObjectMeta subjects=2:*Subject roleRef=3:RoleRef
 Subject: kind=1 apiGroup=2 name=3 namespace=4
 RoleRef: apiGroup=1 kind=2 name=3
-PriorityClass: metadata=1:ObjectMeta value=2:i? globalDefault=3:b description=4 preemptionPolicy=5
-Lease: metadata=1:ObjectMeta spec=2:LeaseSpec
++PriorityClass: metadata=1:ObjectMeta value=2:i? globalDefault=3:b description=4 preemptionPolicy=5
++Lease: metadata=1:ObjectMeta spec=2:LeaseSpec
 LeaseSpec: holderIdentity=1 leaseDurationSeconds=2:i? acquireTime=3:micro renewTime=4:micro
   leaseTransitions=5:i?
-TokenRequest: metadata=1:ObjectMeta spec=2:TokenRequestSpec status=3:ignored
++TokenRequest: metadata=1:ObjectMeta spec=2:TokenRequestSpec status=3:ignored
 TokenRequestSpec: audiences=1:* boundObjectRef=3:BoundObjectReference expirationSeconds=4:i?
 BoundObjectReference: kind=1 apiVersion=2 name=3 uid=4
-TokenReview: metadata=1:ObjectMeta spec=2:TokenReviewSpec status=3:ignored
++TokenReview: metadata=1:ObjectMeta spec=2:TokenReviewSpec status=3:ignored
 TokenReviewSpec: token=1 audiences=2:*
-SelfSubjectReview: metadata=1:ObjectMeta status=2:ignored
-SelfSubjectAccessReview: metadata=1:ObjectMeta spec=2:AccessReviewSpec status=3:ignored
-SubjectAccessReview: metadata=1:ObjectMeta spec=2:AccessReviewSpec status=3:ignored
-LocalSubjectAccessReview: metadata=1:ObjectMeta spec=2:AccessReviewSpec status=3:ignored
++SelfSubjectReview: metadata=1:ObjectMeta status=2:ignored
++SelfSubjectAccessReview: metadata=1:ObjectMeta spec=2:AccessReviewSpec status=3:ignored
++SubjectAccessReview: metadata=1:ObjectMeta spec=2:AccessReviewSpec status=3:ignored
++LocalSubjectAccessReview: metadata=1:ObjectMeta spec=2:AccessReviewSpec status=3:ignored
 AccessReviewSpec: resourceAttributes=1:ResourceAttributes nonResourceAttributes=2:NonResourceAttributes
   user=3 groups=4:* uid=6
 ResourceAttributes: namespace=1 verb=2 group=3 version=4 resource=5 subresource=6 name=7
 NonResourceAttributes: path=1 verb=2
-SelfSubjectRulesReview: metadata=1:ObjectMeta spec=2:RulesReviewSpec status=3:ignored
++SelfSubjectRulesReview: metadata=1:ObjectMeta spec=2:RulesReviewSpec status=3:ignored
 RulesReviewSpec: namespace=1
 """
-
-_KINDS = frozenset(
-    """Namespace ServiceAccount Secret ConfigMap Service Event ResourceQuota Pod Binding Deployment Job CronJob
-    Eviction PodDisruptionBudget Role ClusterRole RoleBinding ClusterRoleBinding PriorityClass Lease
-    TokenRequest TokenReview SelfSubjectReview SelfSubjectAccessReview SubjectAccessReview
-    LocalSubjectAccessReview SelfSubjectRulesReview DeleteOptions""".split()
-)
 
 _Field = tuple[str, str, str, bool]
 """(name, shape: ``""``, ``*`` or ``<``; type, whether empty values are kept)"""
@@ -142,6 +136,10 @@ def _read_table() -> dict[str, dict[int, _Field]]:
 
 
 _MESSAGES = _read_table()
+_KINDS = {name.removeprefix("+") for name in _MESSAGES if name.startswith("+")}
+"""What may come as a body of its own."""
+
+_MESSAGES |= {name: _MESSAGES["+" + name] for name in _KINDS}
 
 
 def decode(body: bytes) -> dict[str, Any]:

@@ -12,76 +12,78 @@ from typing import Any
 
 ALL_VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 
+# Plural, kind, short names, categories, then: `cluster` for not namespaced, `plain` for kinds whose
+# metadata.generation is not counted, the subresources, or the only verb.
 _BUILT_IN = """
 v1
-  bindings                        Binding                        -       -      only=create
-  configmaps                      ConfigMap                      cm
-  endpoints                       Endpoints                      ep
-  events                          Event                          ev
-  limitranges                     LimitRange                     limits
-  namespaces                      Namespace                      ns      -      cluster finalize status
-  nodes                           Node                           no      -      cluster status
-  persistentvolumeclaims          PersistentVolumeClaim          pvc     -      status
-  persistentvolumes               PersistentVolume               pv      -      cluster status
-  pods                            Pod                            po      all    status
-  podtemplates                    PodTemplate                    -
-  replicationcontrollers          ReplicationController          rc      all    scale status
-  resourcequotas                  ResourceQuota                  quota   -      status
-  secrets                         Secret                         -
-  serviceaccounts                 ServiceAccount                 sa
-  services                        Service                        svc     all    status
+  bindings                        Binding                        -       - only=create
+  configmaps                      ConfigMap                      cm      - plain
+  endpoints                       Endpoints                      ep      - plain
+  events                          Event                          ev      - plain
+  limitranges                     LimitRange                     limits  - plain
+  namespaces                      Namespace                      ns      - cluster finalize status plain
+  nodes                           Node                           no      - cluster status plain
+  persistentvolumeclaims          PersistentVolumeClaim          pvc     - status plain
+  persistentvolumes               PersistentVolume               pv      - cluster status plain
+  pods                            Pod                            po      all status
+  podtemplates                    PodTemplate                    -       - plain
+  replicationcontrollers          ReplicationController          rc      all scale status
+  resourcequotas                  ResourceQuota                  quota   - status plain
+  secrets                         Secret                         -       - plain
+  serviceaccounts                 ServiceAccount                 sa      - plain
+  services                        Service                        svc     all status plain
 admissionregistration.k8s.io/v1
   mutatingwebhookconfigurations   MutatingWebhookConfiguration   -       api-extensions cluster
   validatingadmissionpolicies     ValidatingAdmissionPolicy      -       api-extensions cluster status
-  validatingadmissionpolicybindings ValidatingAdmissionPolicyBinding - api-extensions cluster
+  validatingadmissionpolicybindings ValidatingAdmissionPolicyBinding -       api-extensions cluster
   validatingwebhookconfigurations ValidatingWebhookConfiguration -       api-extensions cluster
 apiextensions.k8s.io/v1
   customresourcedefinitions       CustomResourceDefinition       crd,crds api-extensions cluster status
 apiregistration.k8s.io/v1
-  apiservices                     APIService                     -       api-extensions cluster status
+  apiservices                     APIService                     -       api-extensions cluster status plain
 apps/v1
-  controllerrevisions             ControllerRevision             -
-  daemonsets                      DaemonSet                      ds      all    status
-  deployments                     Deployment                     deploy  all    scale status
-  replicasets                     ReplicaSet                     rs      all    scale status
-  statefulsets                    StatefulSet                    sts     all    scale status
+  controllerrevisions             ControllerRevision             -       - plain
+  daemonsets                      DaemonSet                      ds      all status
+  deployments                     Deployment                     deploy  all scale status
+  replicasets                     ReplicaSet                     rs      all scale status
+  statefulsets                    StatefulSet                    sts     all scale status
 authentication.k8s.io/v1
-  selfsubjectreviews              SelfSubjectReview              -       -      cluster only=create
-  tokenreviews                    TokenReview                    -       -      cluster only=create
+  selfsubjectreviews              SelfSubjectReview              -       - cluster only=create
+  tokenreviews                    TokenReview                    -       - cluster only=create
 authorization.k8s.io/v1
-  localsubjectaccessreviews       LocalSubjectAccessReview       -       -      only=create
-  selfsubjectaccessreviews        SelfSubjectAccessReview        -       -      cluster only=create
-  selfsubjectrulesreviews         SelfSubjectRulesReview         -       -      cluster only=create
-  subjectaccessreviews            SubjectAccessReview            -       -      cluster only=create
+  localsubjectaccessreviews       LocalSubjectAccessReview       -       - only=create
+  selfsubjectaccessreviews        SelfSubjectAccessReview        -       - cluster only=create
+  selfsubjectrulesreviews         SelfSubjectRulesReview         -       - cluster only=create
+  subjectaccessreviews            SubjectAccessReview            -       - cluster only=create
 autoscaling/v2
-  horizontalpodautoscalers        HorizontalPodAutoscaler        hpa     all    status
+  horizontalpodautoscalers        HorizontalPodAutoscaler        hpa     all status plain
 autoscaling/v1
-  horizontalpodautoscalers        HorizontalPodAutoscaler        hpa     all    status
+  horizontalpodautoscalers        HorizontalPodAutoscaler        hpa     all status plain
 batch/v1
-  cronjobs                        CronJob                        cj      all    status
-  jobs                            Job                            -       all    status
+  cronjobs                        CronJob                        cj      all status
+  jobs                            Job                            -       all status
 coordination.k8s.io/v1
-  leases                          Lease                          -
+  leases                          Lease                          -       - plain
 discovery.k8s.io/v1
   endpointslices                  EndpointSlice                  -
 networking.k8s.io/v1
-  ingressclasses                  IngressClass                   -       -      cluster
-  ingresses                       Ingress                        ing     -      status
+  ingressclasses                  IngressClass                   -       - cluster
+  ingresses                       Ingress                        ing     - status
   networkpolicies                 NetworkPolicy                  netpol
 policy/v1
-  poddisruptionbudgets            PodDisruptionBudget            pdb     -      status
+  poddisruptionbudgets            PodDisruptionBudget            pdb     - status
 rbac.authorization.k8s.io/v1
-  clusterrolebindings             ClusterRoleBinding             -       -      cluster
-  clusterroles                    ClusterRole                    -       -      cluster
-  rolebindings                    RoleBinding                    -
-  roles                           Role                           -
+  clusterrolebindings             ClusterRoleBinding             -       - cluster plain
+  clusterroles                    ClusterRole                    -       - cluster plain
+  rolebindings                    RoleBinding                    -       - plain
+  roles                           Role                           -       - plain
 scheduling.k8s.io/v1
-  priorityclasses                 PriorityClass                  pc      -      cluster
+  priorityclasses                 PriorityClass                  pc      - cluster
 storage.k8s.io/v1
-  csidrivers                      CSIDriver                      -       -      cluster
-  csinodes                        CSINode                        -       -      cluster
-  storageclasses                  StorageClass                   sc      -      cluster
-  volumeattachments               VolumeAttachment               -       -      cluster status
+  csidrivers                      CSIDriver                      -       - cluster plain
+  csinodes                        CSINode                        -       - cluster plain
+  storageclasses                  StorageClass                   sc      - cluster plain
+  volumeattachments               VolumeAttachment               -       - cluster status plain
 """
 
 
@@ -131,6 +133,7 @@ class Resource:
     verbs: tuple[str, ...] = ALL_VERBS
     subresources: tuple[Subresource, ...] = ()
     list_kind: str = ""
+    has_generation: bool = True
     custom: bool = False
     schema: dict[str, Any] | None = field(default=None, repr=False)
     columns: tuple[dict[str, Any], ...] = ()
@@ -182,6 +185,7 @@ def _built_in() -> Iterator[Resource]:
             plural=plural,
             kind=kind,
             namespaced="cluster" not in options,
+            has_generation="plain" not in options,
             singular=kind.lower(),
             short_names=() if short == "-" else tuple(short.split(",")),
             categories=() if categories == "-" else tuple(categories.split(",")),

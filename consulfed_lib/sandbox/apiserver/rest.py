@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from . import admission, apply, patches
+from . import admission, apply, patches, shapes
 from .resources import Resource
 from .schema import node_of
 from .status import (
@@ -237,6 +237,7 @@ class Rest:
             metadata = body["metadata"] = {}
         if not isinstance(metadata, dict):
             raise bad_request("metadata: expected an object")
+        shapes.check(resource, body)
         if resource.namespaced:
             if metadata.get("namespace") not in (None, "", namespace):
                 raise bad_request(

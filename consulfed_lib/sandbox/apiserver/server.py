@@ -24,6 +24,7 @@ from .rbac import Attributes, Authorizer, refusal
 from .request import RequestInfo, negotiate, parse
 from .resources import Registry
 from .rest import Rest, WriteOptions
+from .snapshot import Snapshot
 from .status import ApiError, internal_error, no_such_path, not_found
 from .store import Store
 
@@ -48,6 +49,7 @@ class ApiServer:
         kubelet: serves exec, attach, log and port-forward; it may be set later.
         audit_log: a file that gets one JSON line a request.
         cluster_ips: addresses for Services; the first one is that of the Service `kubernetes`.
+        snapshot: a file that keeps the objects over a restart; without it they live in memory only.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class ApiServer:
         kubelet: Kubelet | None = None,
         audit_log: Path | None = None,
         cluster_ips: Sequence[str] = DEFAULT_CLUSTER_IPS,
+        snapshot: Path | None = None,
     ):
         self.name = name
         self.host = host
@@ -75,6 +78,7 @@ class ApiServer:
         self._stopping = asyncio.Event()
         self._runner: web.ServerRunner | None = None
         self.store = Store()
+        self._snapshot = Snapshot(self.store, snapshot) if snapshot else None
         self.registry = Registry()
         self.authenticator = Authenticator(self.store, service_account_key, tokens)
         self.authorizer = Authorizer(self.store)
@@ -101,7 +105,15 @@ class ApiServer:
         return f"https://{self.host}:{self.port}"
 
     async def start(self) -> None:
-        """Listen; raises OSError when the port is taken."""
+        """Listen.
+
+        Raises:
+            OSError: the port is taken.
+            SandboxError: the snapshot cannot be read.
+        """
+        if self._snapshot and self._snapshot.load():
+            self._definitions.restored()
+            self.deleter.restored()
         self._bootstrap()
         if self._audit_path:
             self._audit = AuditLog(self._audit_path)
@@ -116,8 +128,11 @@ class ApiServer:
         try:
             await site.start()
         except OSError:
-            await self.stop()
+            await self._runner.cleanup()
+            self._runner = None
             raise
+        if self._snapshot:
+            self._snapshot.start()
 
     async def stop(self) -> None:
         """End every connection and stop listening; harmless when it is stopped."""
@@ -126,6 +141,8 @@ class ApiServer:
         if self._runner:
             await self._runner.cleanup()
             self._runner = None
+        if self._snapshot:
+            await self._snapshot.stop()
         if self._audit:
             self._audit.close()
             self._audit = None
