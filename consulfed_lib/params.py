@@ -308,7 +308,7 @@ def _cluster_mistakes(
 
 
 def _context_mistakes(raw: Mapping[Any, Any]) -> list[str]:
-    """Contexts that the kubeconfig does not have; without one to read (a reviewer's machine) only preflight can tell."""
+    """Contexts that the kubeconfig does not have; without one to read (a reviewer's) preflight tells."""
     kubeconfig = raw.get("kubeconfig", "")
     if not isinstance(kubeconfig, str):
         return []
