@@ -11,7 +11,7 @@ import base64
 import hmac
 import json
 import urllib.parse
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from typing import Any
 
@@ -59,19 +59,18 @@ def register(value: bytes) -> None:
 
 
 def forms(value: bytes) -> set[str]:
-    """The encodings of a secret that are looked for: raw, base64 once and twice, base64url, hex, URL-quoted,
-    JSON-escaped, and each line of a PEM."""
+    """The encodings of a secret that are looked for: raw, base64 once and twice, base64url (all of them with or
+    without padding), hex, URL-quoted, JSON-escaped, and each line of a PEM."""
     text = value.decode("utf-8", "replace")
     once = base64.b64encode(value)
+    encoded = (once, base64.b64encode(once), base64.urlsafe_b64encode(value))
     found = {
         text,
         text.strip(),
-        once.decode(),
-        base64.b64encode(once).decode(),
-        base64.urlsafe_b64encode(value).decode(),
+        *(each.decode().rstrip("=") for each in encoded),
         value.hex(),
         urllib.parse.quote(text, safe=""),
-        json.dumps(text)[1:-1],
+        *(json.dumps(text, ensure_ascii=escaped)[1:-1] for escaped in (True, False)),
     }
     if "-----BEGIN" in text:
         found |= {line for line in text.splitlines() if not line.startswith("-----")}
@@ -79,22 +78,34 @@ def forms(value: bytes) -> set[str]:
 
 
 def scrub(value: Any) -> Any:
-    """The same structure with every registered secret replaced; containers are copied, the rest is passed on."""
+    """The same data with every registered secret replaced, as lists and dictionaries where it is made of others.
+
+    The longest forms go first, so that no part of one is left standing; the copy is for other threads, which may
+    register a secret meanwhile.
+    """
+    return _scrubbed(value, sorted(_known, key=len, reverse=True))
+
+
+def _scrubbed(value: Any, known: list[str]) -> Any:
     if isinstance(value, str):
-        for form in _known:
+        for form in known:
             if form in value:
                 value = value.replace(form, REDACTED)
         return value
-    if isinstance(value, dict):
-        return {scrub(key): scrub(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(scrub(item) for item in value) if type(value) in (list, tuple) else value
+    if isinstance(value, bytes | bytearray):  # Jupyter would send it on as base64
+        text = value.decode("utf-8", "replace")
+        return _scrubbed(text, known) if any(form in text for form in known) else value
+    if isinstance(value, Mapping):
+        return {_scrubbed(key, known): _scrubbed(item, known) for key, item in value.items()}
+    if isinstance(value, Iterable):
+        items = [_scrubbed(item, known) for item in value]
+        return tuple(items) if type(value) is tuple else items
     return value
 
 
 def leaks(text: str, secrets: Iterable[str] | None = None) -> int:
     """How many registered secrets (or the given forms) stand in a text."""
-    return sum(form in text for form in (_known if secrets is None else secrets))
+    return sum(form in text for form in (tuple(_known) if secrets is None else secrets))
 
 
 def install() -> bool:
