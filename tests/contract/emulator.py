@@ -34,18 +34,6 @@ NODE = "contract-node"
 _AS_NODE = WriteOptions("contract-node")
 
 
-def free_address() -> str:
-    """A 127.A.1.1 whose block no other test run has: the port beside the API server's is held by the caller."""
-    for block in range(130, 250):
-        with contextlib.closing(socket.socket()) as probe:
-            try:
-                probe.bind((f"127.{block}.1.1", 6443))
-            except OSError:
-                continue
-            return f"127.{block}.1.1"
-    raise OSError("no free 127.A.1.1:6443")
-
-
 def write_certificates(folder: Path, host: str) -> str:
     """A CA (returned as PEM) and a serving certificate of it: `api.pem` and `api-key.pem` in the folder."""
 
@@ -344,9 +332,23 @@ class Emulator:
 
     async def _serve(self) -> None:
         self._loop, self._end = asyncio.get_running_loop(), asyncio.Event()
-        host = free_address()
-        ca_pem = write_certificates(self.folder, host)
-        self.server = ApiServer(
+        # Each test run, and each worker of one, takes the first block of addresses that no other one has.
+        for block in range(130, 250):
+            ca_pem = write_certificates(self.folder, f"127.{block}.1.1")
+            self.server = self._new_server(f"127.{block}.1.1", ca_pem)
+            with contextlib.suppress(OSError):
+                await self.server.start()
+                break
+        else:
+            raise OSError("no free 127.A.1.1:6443")
+        self.kubeconfig.write_text(kubeconfig(self.server.url, ca_pem, ADMIN_TOKEN))
+        self.kubeconfig.chmod(0o600)
+        self._ready.set()
+        await self._end.wait()
+        await self.server.stop()
+
+    def _new_server(self, host: str, ca_pem: str) -> ApiServer:
+        server = ApiServer(
             name="contract",
             host=host,
             port=6443,
@@ -358,10 +360,5 @@ class Emulator:
             kubelet=HostKubelet(),
             audit_log=self.audit_log,
         )
-        Node(self.server)
-        await self.server.start()
-        self.kubeconfig.write_text(kubeconfig(self.server.url, ca_pem, ADMIN_TOKEN))
-        self.kubeconfig.chmod(0o600)
-        self._ready.set()
-        await self._end.wait()
-        await self.server.stop()
+        Node(server)
+        return server

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import defaults, generated, refusals, structural
+from . import defaults, escalation, generated, refusals, structural, webhooks
 from .cluster import Cluster
+from .contracts import User
 from .resources import Resource
-from .status import ApiError, Cause, forbidden, forbidden_field, invalid
+from .status import Cause, forbidden, forbidden_field, invalid
 from .store import Object
 from .validation import check_metadata
 
@@ -21,8 +22,11 @@ _INITIAL_STATUS: dict[tuple[str, str], dict[str, Any]] = {
 }
 
 
-def admit_create(cluster: Cluster, resource: Resource, obj: Object) -> Object:
+def admit_create(cluster: Cluster, resource: Resource, obj: Object, user: User | None) -> Object:
     """The object as it is to be stored; it is changed in place.
+
+    Args:
+        user: who writes; None is the server itself.
 
     Raises:
         ApiError: 422 for what is invalid, 403 for what a rule of the cluster forbids.
@@ -44,13 +48,16 @@ def admit_create(cluster: Cluster, resource: Resource, obj: Object) -> Object:
     generated.prepare(cluster, resource, obj, None)
     causes = [*check_metadata(resource, obj), *_kind_causes(resource, obj, None)]
     _refuse(resource, obj, causes)
-    _extra_rules(cluster, resource, obj, None)
+    escalation.check(cluster.store, cluster.authorizer, resource, user, obj, None)
+    webhooks.check(cluster.store, cluster.webhook, resource, obj, None)
     if resource.has_generation:
         obj["metadata"]["generation"] = 1
     return obj
 
 
-def admit_update(cluster: Cluster, resource: Resource, old: Object, new: Object, sub: str) -> Object:
+def admit_update(
+    cluster: Cluster, resource: Resource, old: Object, new: Object, sub: str, user: User | None
+) -> Object:
     """As `admit_create`, for a write over `old` through the resource itself or one of its subresources."""
     _drop_nulls(new["metadata"])
     if not resource.custom:
@@ -68,7 +75,8 @@ def admit_update(cluster: Cluster, resource: Resource, old: Object, new: Object,
         causes += structural.validate(resource.schema, new)
     _refuse(resource, new, causes)
     if not sub:
-        _extra_rules(cluster, resource, new, old)
+        escalation.check(cluster.store, cluster.authorizer, resource, user, new, old)
+        webhooks.check(cluster.store, cluster.webhook, resource, new, old)
     if resource.has_generation and _spec(resource, old) != _spec(resource, new):
         new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1
     return new
@@ -136,16 +144,6 @@ def _metadata_changes(old: Object, new: Object) -> list[Cause]:
 def _refuse(resource: Resource, obj: Object, causes: list[Cause]) -> None:
     if causes:
         raise invalid(resource.kind, resource.group, obj["metadata"].get("name", ""), causes)
-
-
-def _extra_rules(cluster: Cluster, resource: Resource, new: Object, old: Object | None) -> None:
-    rule = cluster.validators.get(resource.storage_key)
-    if rule is None:
-        return
-    found = rule(new, old)
-    if isinstance(found, ApiError):
-        raise found
-    _refuse(resource, new, list(found or ()))
 
 
 def _spec(resource: Resource, obj: Object) -> dict[str, Any]:

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from .auth import Authenticator
 from .rbac import Authorizer
 from .resources import Registry
-from .status import ApiError, Cause, internal_error, invalid, invalid_value
+from .status import internal_error, invalid, invalid_value
 from .store import Object, Store
+from .webhooks import Webhook
 
 NODE_PORTS = range(30000, 32768)
 DEFAULT_CLUSTER_IPS = tuple(f"10.96.{n // 250}.{n % 250 + 1}" for n in range(1000))
 
-Validator = Callable[[Object, "Object | None"], Iterable[Cause] | ApiError | None]
-"""(new object, old object or None) → what is wrong with it: the place of an admission webhook."""
-
 
 @dataclass
 class Cluster:
-    """The parts; `validators` are further rules by (group, plural), as an admission webhook would add them."""
+    """The parts. `webhook` answers for the admission webhooks that are configured in the cluster."""
 
     store: Store
     registry: Registry
@@ -28,7 +26,7 @@ class Cluster:
     authorizer: Authorizer
     ca_pem: str
     cluster_ips: Sequence[str] = DEFAULT_CLUSTER_IPS
-    validators: dict[tuple[str, str], Validator] = field(default_factory=dict)
+    webhook: Webhook | None = None
 
     def free_cluster_ip(self) -> str:
         """An address that no Service has; raises 500 when all are taken, as a real one does."""

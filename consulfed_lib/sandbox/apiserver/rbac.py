@@ -12,7 +12,7 @@ from typing import Any
 from .contracts import User
 from .request import RequestInfo
 from .selectors import match_label_selector
-from .status import ApiError, forbidden, qualified
+from .status import ApiError, forbidden
 from .store import Event, StorageKey, Store
 
 GROUP = "rbac.authorization.k8s.io"
@@ -66,7 +66,7 @@ class Authorizer:
         for grant in self._grants(user):
             if grant.namespace and grant.namespace != asked.namespace:
                 continue
-            if any(_matches(rule, asked) for rule in self._rules(grant)):
+            if any(rule_allows(rule, asked) for rule in self._rules(grant)):
                 return True, f"RBAC: allowed by {grant.description}"
         return False, ""
 
@@ -129,7 +129,8 @@ def _subject_key(subject: dict[str, Any], namespace: str) -> str:
     return f"{subject['kind']}/{subject['name']}"
 
 
-def _matches(rule: Rule, asked: Attributes) -> bool:
+def rule_allows(rule: Rule, asked: Attributes) -> bool:
+    """Whether one rule has what is asked for; the namespace is the binding's business."""
     if not {"*", asked.verb} & set(rule.get("verbs") or ()):
         return False
     if asked.path:
@@ -169,7 +170,3 @@ def aggregated_rules(role: dict[str, Any], roles: Iterable[dict[str, Any]]) -> l
             if match_label_selector(selector, labels):
                 rules += [rule for rule in other.get("rules") or () if rule not in rules]
     return rules
-
-
-def describe(asked: Attributes) -> str:
-    return qualified(asked.resource, asked.group) if asked.resource else asked.path

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import admission, apply, patches, shapes
+from .contracts import User
 from .resources import Resource
 from .schema import node_of
 from .status import (
@@ -43,11 +44,17 @@ _SYSTEM_METADATA = (
 
 @dataclass(frozen=True)
 class WriteOptions:
-    """Options of a write. `manager` is the fieldManager, or what the user agent calls itself."""
+    """Options of a write.
+
+    Attributes:
+        manager: the fieldManager, or what the user agent calls itself.
+        user: who writes; None is the server itself.
+    """
 
     manager: str
     dry_run: bool = False
     force: bool = False
+    user: User | None = None
 
 
 class Rest:
@@ -88,7 +95,7 @@ class Rest:
             metadata = obj["metadata"]
         metadata["uid"] = new_uid()
         metadata["creationTimestamp"] = now()
-        obj = admission.admit_create(self.cluster, resource, obj)
+        obj = admission.admit_create(self.cluster, resource, obj, options.user)
         if self.store.get(resource.storage_key, metadata.get("namespace", ""), metadata["name"]) is not None:
             raise already_exists(resource.plural, resource.group, metadata["name"])
         if operation == "Update":
@@ -200,7 +207,7 @@ class Rest:
         _check_preconditions(resource, old, new["metadata"])
         _keep_system_metadata(old, new)
         new = _restricted_to(resource, old, new, sub)
-        new = admission.admit_update(self.cluster, resource, old, new, sub)
+        new = admission.admit_update(self.cluster, resource, old, new, sub, options.user)
         if not applied:
             manager = apply.Manager(options.manager, "Update", resource.api_version, sub)
             new = apply.record_update(old, new, manager, node_of(resource))

@@ -27,6 +27,7 @@ from .rest import Rest, WriteOptions
 from .snapshot import Snapshot
 from .status import ApiError, internal_error, no_such_path, not_found
 from .store import Store
+from .webhooks import Webhook
 
 _log = logging.getLogger(__name__)
 MAX_BODY = 3 * 1024 * 1024
@@ -101,6 +102,15 @@ class ApiServer:
         self._dispatcher.kubelet = kubelet
 
     @property
+    def webhook(self) -> Webhook | None:
+        """Answers for the admission webhooks that are configured in the cluster; without it none denies."""
+        return self.cluster.webhook
+
+    @webhook.setter
+    def webhook(self, webhook: Webhook | None) -> None:
+        self.cluster.webhook = webhook
+
+    @property
     def url(self) -> str:
         return f"https://{self.host}:{self.port}"
 
@@ -111,6 +121,7 @@ class ApiServer:
             OSError: the port is taken.
             SandboxError: the snapshot cannot be read.
         """
+        self._stopping.clear()
         if self._snapshot and self._snapshot.load():
             self._definitions.restored()
             self.deleter.restored()
@@ -128,8 +139,7 @@ class ApiServer:
         try:
             await site.start()
         except OSError:
-            await self._runner.cleanup()
-            self._runner = None
+            await self.stop()
             raise
         if self._snapshot:
             self._snapshot.start()
@@ -287,5 +297,7 @@ def _query(request: web.BaseRequest) -> dict[str, list[str]]:
 
 
 def _response(answer: Answer) -> web.Response:
-    headers = {"Content-Type": "application/json", "Cache-Control": "no-cache, private", **answer.headers}
+    headers = {"Content-Type": "application/json", "Cache-Control": "no-cache, private"} | (
+        answer.headers or {}
+    )
     return web.Response(body=reads.dump(answer.body), status=answer.code, headers=headers)

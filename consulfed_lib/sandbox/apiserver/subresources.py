@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -37,11 +36,8 @@ def scale_of(obj: Object) -> Object:
     }
 
 
-def set_scale(
-    rest: Rest, resource: Resource, obj: Object, change: Callable[[Object], Any], options: WriteOptions
-) -> Object:
+def set_scale(rest: Rest, resource: Resource, obj: Object, scale: Any, options: WriteOptions) -> Object:
     """Write a changed Scale back to its workload."""
-    scale = change(scale_of(obj))
     replicas = (scale.get("spec") or {}).get("replicas", 0) if isinstance(scale, dict) else None
     name = obj["metadata"]["name"]
     if not isinstance(replicas, int) or replicas < 0:
