@@ -56,8 +56,21 @@ class Authorizer:
         store.on_write.append(self._forget)
 
     def _forget(self, key: StorageKey, event: Event) -> None:
-        if key[0] == GROUP and key[1] in ("rolebindings", "clusterrolebindings"):
+        if key in ((GROUP, "rolebindings"), (GROUP, "clusterrolebindings")):
             self._index = None
+        elif key == (GROUP, "clusterroles"):
+            self._aggregate()
+
+    def _aggregate(self) -> None:
+        """Bring the rules of the aggregating ClusterRoles up to date with those that they gather."""
+        roles = self._store.list((GROUP, "clusterroles"))
+        for role in roles:
+            if not role.get("aggregationRule"):
+                continue
+            rules = aggregated_rules(role, roles)
+            if rules != role.get("rules"):
+                self._store.put((GROUP, "clusterroles"), {**role, "rules": rules})
+                return  # that write has brought the others up to date
 
     def allowed(self, user: User, asked: Attributes) -> tuple[bool, str]:
         """(whether, by which binding)."""
