@@ -19,6 +19,7 @@ from .layout import API_PORT, ClusterLayout
 from .node.consul_server import ConsulServer
 from .node.kubelet import NodeKubelet
 from .node.mesh_gateway import MeshGateway
+from .node.workload import Program
 from .state import Folder
 from .tasks import Tasks
 
@@ -27,7 +28,7 @@ CONTROLLERS, KUBELET, CONSUL_K8S = COMPONENTS = ("kube-controller-manager", "kub
 
 ADMIN = User("sandbox-admin", ("system:masters", "system:authenticated"))
 
-PROGRAMS = {"server": ConsulServer, "mesh-gateway": MeshGateway}
+PROGRAMS: Mapping[str, type[Program]] = {"server": ConsulServer, "mesh-gateway": MeshGateway}
 """`component` label of a pod → what really runs in it."""
 
 
@@ -61,6 +62,7 @@ class Cluster:
             },
             audit_log=layout.folder / "audit.log",
             cluster_ips=layout.cluster_ips,
+            snapshot=layout.folder / "objects.json",
         )
 
     async def start(self) -> None:

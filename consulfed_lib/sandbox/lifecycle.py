@@ -39,8 +39,10 @@ def up(
 ) -> Shape:
     """Bring the sandbox up; returns when every API server answers.
 
-    What is not said follows the sandbox that is up, else the state that was kept, else it is 2 datacenters
-    with 1 server each. Raises SandboxError or ToolError; nothing runs then that did not run before.
+    What is not said follows the sandbox that is up, else the state that is there (kept by `down --keep`, or
+    left by a crash), else it is 2 datacenters with 1 server each.
+
+    Raises SandboxError or ToolError; nothing runs then that did not run before.
     """
     _check(datacenters, servers, block)
     folder.prepare()
@@ -55,18 +57,15 @@ def up(
             _same(shape, wanted, "A sandbox is up already", "run `consulfed sandbox down` first.")
             report(f"already up: {shape}")
             return shape
-        kept = folder.shape() if folder.kept_file.exists() else None
+        kept = folder.shape()
         if kept:
             remedy = "leave the options out, or give that state up with `consulfed sandbox down`."
             _same(kept, wanted, "The state that was kept is another sandbox's", remedy)
             datacenters, servers, block = kept.datacenters, kept.servers, kept.block
-            report(f"with the state that was kept: {kept}")
-        elif crashed := folder.shape():
-            report("the last sandbox did not end in good order: starting with new clusters")
-            _see_ports_closed(crashed.block)
+            crashed = folder.process_file.exists()
+            report(f"{'the last sandbox was killed: ' if crashed else ''}going on with its state: {kept}")
+            _see_ports_closed(kept.block)
         folder.remove_traces()
-        if not kept:
-            folder.remove_state()
         found = tools.ensure(report=report)
         programs = {name: tool.path for name, tool in found.items()}
         try:
@@ -76,7 +75,6 @@ def up(
             if not kept:
                 folder.remove_state()
             raise
-        folder.kept_file.unlink(missing_ok=True)
         shape = folder.shape()
         assert shape is not None, "the supervisor writes it before it is ready"
         return shape
@@ -195,7 +193,7 @@ def down(folder: Folder, keep: bool, report: Report) -> None:
     """Take the sandbox down; returns when none of its processes and ports is left.
 
     Args:
-        keep: whether the clusters' state stays, for the next `up`. Not after a crash: then it is not whole.
+        keep: whether the clusters' state stays, for the next `up`.
 
     Raises SandboxError when something is left.
     """
@@ -204,33 +202,34 @@ def down(folder: Folder, keep: bool, report: Report) -> None:
         return
     with folder.locked():
         shape, process = folder.shape(), folder.process()
-        orderly = process is not None and _end(process)
+        crashed = process is None and folder.process_file.exists()
+        if process:
+            _end(process)
         folder.remove_traces()
-        if shape is not None and not folder.kept_file.exists():
+        if shape is not None and (process or crashed):
             _see_ports_closed(shape.block)
-        if keep and (orderly or folder.kept_file.exists()):
-            folder.kept_file.touch()
-            report(f"{'down' if process else 'not up'}; the state of the clusters is kept in {folder.path}")
+        done = "down" if process else "not up"
+        if keep and shape is not None:
+            report(f"{done}; the state of the clusters is kept in {folder.path}")
             return
         folder.remove_state()
-        report("down" if process else "not up")
+        report(done)
 
 
-def _end(process: ProcessId) -> bool:
-    """Ask the supervisor to end, and see it and all its children gone; False when it had to be killed."""
+def _end(process: ProcessId) -> None:
+    """Ask the supervisor to end, and see it and all its children gone; what does not end is killed."""
     import psutil
 
     descriptor = process.open()
     if descriptor is None:
-        return False
+        return
     children: list[int] = []
     try:
         with suppress(psutil.NoSuchProcess):
             found = psutil.Process(process.pid).children(recursive=True)
             children = [pidfd for child in found if (pidfd := _open(child.pid)) is not None]
         signal.pidfd_send_signal(descriptor, signal.SIGTERM)
-        orderly = _wait([descriptor], DOWN_SECONDS)
-        if not orderly:
+        if not _wait([descriptor], DOWN_SECONDS):
             signal.pidfd_send_signal(descriptor, signal.SIGKILL)
             _wait([descriptor], DOWN_SECONDS)
         if not _wait(children, 5):
@@ -239,7 +238,6 @@ def _end(process: ProcessId) -> bool:
                     signal.pidfd_send_signal(child, signal.SIGKILL)
             if not _wait(children, 5):
                 raise SandboxError("A program of the sandbox does not end.", "see `ps` for consul and envoy.")
-        return orderly
     finally:
         for pidfd in (descriptor, *children):
             os.close(pidfd)

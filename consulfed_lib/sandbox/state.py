@@ -113,23 +113,18 @@ class Folder:
 
     @property
     def process_file(self) -> Path:
-        """JSON: the supervisor's ProcessId; there from its start to its end."""
+        """JSON: the supervisor's ProcessId; there from its start to its end, and after a crash."""
         return self.path / "supervisor.json"
 
     @property
     def shape_file(self) -> Path:
-        """JSON: the Shape of the state in the folder."""
+        """JSON: the Shape of the state in the folder; there as long as there is any."""
         return self.path / "shape.json"
 
     @property
     def health_file(self) -> Path:
         """JSON: the health of each of the supervisor's tasks."""
         return self.path / "health.json"
-
-    @property
-    def kept_file(self) -> Path:
-        """There when the state was left in good order by `down --keep`."""
-        return self.path / "kept"
 
     def keys(self, cluster: str) -> Path:
         return self.path / "keys" / cluster
@@ -196,8 +191,7 @@ class Folder:
 
     def remove_state(self) -> None:
         """The clusters' state: the next `up` starts with new ones. Only names that are ours; the log stays."""
-        for path in (self.shape_file, self.kept_file):
-            path.unlink(missing_ok=True)
+        self.shape_file.unlink(missing_ok=True)
         names = [entry.name for entry in self.path.iterdir() if entry.name.removeprefix("dc").isdigit()]
         for name in (*names, "keys", "chart"):
             remove_tree(self.path / name)

@@ -66,7 +66,7 @@ class Tasks:
                 health.error = "it ended by itself"
                 logger.error("%s ended by itself", name)
             except Exception as error:
-                health.error = f"{type(error).__name__}: {error}".splitlines()[0]
+                health.error = _one_line(error)
                 logger.exception("%s failed", name)
             failures = 0 if loop.time() - begun > STEADY_SECONDS else failures
             health.state = "waiting"
@@ -76,3 +76,10 @@ class Tasks:
             health.restarts += 1
             health.state = "running"
             self.changed()
+
+
+def _one_line(error: BaseException) -> str:
+    """The error in one line; of a group the first one in it, which is what happened."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return f"{type(error).__name__}: {error}".splitlines()[0]

@@ -180,27 +180,33 @@ def test_what_asks_for_a_running_sandbox_says_so_when_it_is_down(tmp_path, capsy
     assert cli.main(["sandbox", "down", "--folder", str(tmp_path / "none")]) == 0
 
 
-def test_up_after_the_supervisor_was_killed_starts_with_new_clusters(folder):
-    """What was in memory is gone, so nothing of the old clusters is mixed with the new ones."""
+def kill(folder: Folder) -> None:
+    """kill -9 the supervisor; returns when it has ended."""
+    process = folder.process()
+    descriptor = process.open()
+    os.kill(process.pid, signal.SIGKILL)
+    assert lifecycle._wait([descriptor], 10)
+    os.close(descriptor)
+
+
+def test_up_after_the_supervisor_was_killed_goes_on_with_the_same_clusters(folder):
+    """As a real cluster would after a power cut; the status says that it is down, until then."""
     lines: list[str] = []
     lifecycle.up(folder, 1, None, None, quiet)
-    first, process = fingerprint(folder), folder.process()
-    os.kill(process.pid, signal.SIGKILL)
-    lifecycle._wait([descriptor] if (descriptor := process.open()) else [], 10)
+    first, shape = fingerprint(folder), folder.shape()
+    kill(folder)
     assert not status.look(folder).up
-    lifecycle.up(folder, 1, None, None, lines.append)
-    assert "did not end in good order" in lines[0]
+    assert lifecycle.up(folder, None, None, None, lines.append) == shape
+    assert "was killed" in lines[0]
     assert request(folder, "/version")["major"] == "1"
-    assert fingerprint(folder) != first
+    assert fingerprint(folder) == first
 
 
 def test_down_after_the_supervisor_was_killed_tidies_up(folder):
     """Its secrets in shared memory go as well, and its kubeconfig."""
     lifecycle.up(folder, 1, None, None, quiet)
-    process = folder.process()
-    os.kill(process.pid, signal.SIGKILL)
-    lifecycle._wait([descriptor] if (descriptor := process.open()) else [], 10)
-    lifecycle.down(folder, True, quiet)
+    kill(folder)
+    lifecycle.down(folder, False, quiet)
     assert not folder.volatile.exists()
     assert {path.name for path in folder.path.iterdir()} == {".consulfed-sandbox", "supervisor.log"}
 

@@ -301,6 +301,24 @@ def test_a_task_that_ends_by_itself_is_started_again(monkeypatch):
     assert run(scenario()) == "it ended by itself"
 
 
+def test_the_error_of_a_group_of_tasks_is_the_one_in_it(monkeypatch):
+    """`unhandled errors in a TaskGroup` tells nobody what happened."""
+
+    async def scenario():
+        changed = asyncio.Event()
+
+        async def work():
+            raise ExceptionGroup("unhandled errors in a TaskGroup", [ValueError("the cause\nand more")])
+
+        tasks = Tasks(lambda: changed.set() if tasks.health["dc1/kubelet"].error else None)
+        tasks.start("dc1/kubelet", work)
+        await changed.wait()
+        await tasks.stop("dc1/kubelet")
+        return tasks.health["dc1/kubelet"].error
+
+    assert run(scenario()) == "ValueError: the cause"
+
+
 def test_waiting_before_a_new_start_is_seen_in_the_health(monkeypatch):
     """`status` tells of a task that is dead for now, at the moment it dies."""
     monkeypatch.setattr("consulfed_lib.sandbox.tasks.BACK_OFF", (60.0,))
