@@ -250,6 +250,11 @@ def test_namespace_takes_everything_with_it(tmp_path: Path) -> None:
             await cluster.client.delete("v1", "namespaces", "short")
             await cluster.until_gone("v1", "pods", "web", "short")
             assert Scripted.made["web"][0].stopped
+            # Namespaces are dealt with one after the other: when this one is gone, the first has had its turn.
+            item = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shorter"}}
+            await cluster.client.create("v1", "namespaces", item)
+            await cluster.client.delete("v1", "namespaces", "shorter")
+            await cluster.until_gone("v1", "namespaces", "shorter", "")
             assert (await cluster.client.get("v1", "namespaces", "short"))["status"]["phase"] == "Terminating"
             change = {"metadata": {"finalizers": None}}
             await cluster.client.merge_patch("v1", "configmaps", "held", change, "short")

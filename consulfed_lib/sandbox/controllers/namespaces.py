@@ -57,21 +57,25 @@ class Namespaces(Controller):
         name, client = item["metadata"]["name"], self.informers.client
         if "kubernetes" not in (item["spec"].get("finalizers") or []):
             return
-        left = 0
-        for api_version, plural in await self._kinds():
-            path = object_path(api_version, plural, None, name)
-            try:
-                await client.request("DELETE", path, query={"propagationPolicy": "Background"})
-                left += len(await client.list(api_version, plural, name))
-            except KubeError as error:
-                if error.status not in (404, 405):
-                    raise
-        if left:
+        left = await asyncio.gather(*(self._clear_kind(name, *kind) for kind in await self._kinds()))
+        if any(left):
             # Pods need their time to end; some of what is left is not among the caches that would tell.
             self.enqueue(("", name), _LOOK_AGAIN_SECONDS)
             return
         spec = {**item["spec"], "finalizers": []}
         await client.replace("v1", "namespaces", name, {**item, "spec": spec}, subresource="finalize")
+
+    async def _clear_kind(self, namespace: str, api_version: str, plural: str) -> bool:
+        """Delete the objects of one kind; whether some are still there."""
+        client = self.informers.client
+        path = object_path(api_version, plural, None, namespace)
+        try:
+            await client.request("DELETE", path, query={"propagationPolicy": "Background"})
+            return bool(await client.list(api_version, plural, namespace))
+        except KubeError as error:
+            if error.status not in (404, 405):
+                raise
+            return False
 
     async def _kinds(self) -> list[tuple[str, str]]:
         """(apiVersion, plural) of every namespaced kind that can be cleared; of several versions the
