@@ -127,7 +127,14 @@ class Cluster:
             raise self._unreachable(error) from None
         if answer.status >= 400:
             raise self._refused(answer.status, answer.data, method, path)
-        return json.loads(answer.data) if answer.data else {}
+        found = _json_object(answer.data or b"{}")
+        if found is None:
+            raise ClusterError(
+                f"What answers for {self.context} at {self.server} is no API server: no JSON object to {path}.",
+                "see the URL in the kubeconfig; a proxy or a log-in page may be in between",
+                status=answer.status,
+            )
+        return found
 
     def _unreachable(self, error: Exception) -> ClusterError:
         reason = str(getattr(error, "reason", None) or error).rsplit(": ", 1)[-1] or type(error).__name__
@@ -137,10 +144,7 @@ class Cluster:
         )
 
     def _refused(self, status: int, data: bytes, method: str, path: str) -> ClusterError:
-        try:
-            message = json.loads(data).get("message", "")
-        except ValueError:
-            message = ""
+        message = (_json_object(data) or {}).get("message")
         hints = {
             401: "renew the credentials of this context (log in again)",
             403: "ask for these rights, or use a context that has them",
@@ -289,9 +293,12 @@ class _StreamErrors:
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         if isinstance(error, Exception) and not isinstance(error, ClusterError):
-            reason = str(getattr(error, "reason", "") or type(error).__name__).splitlines()[0][:200]
+            # websocket-client words a refusal `Handshake status 403 Forbidden -+-+- <headers> -+-+- <body>`.
+            handshake = str(error).partition(" -+-+- ")[0] if hasattr(error, "status_code") else ""
+            reason = str(getattr(error, "reason", "")).partition(" -+-+- ")[0]
+            words = (handshake or reason or type(error).__name__).splitlines()[0][:200]
             raise ClusterError(
-                f"{self._what}: {reason}.", "see that the pod runs and that you may use it"
+                f"{self._what}: {words}.", "see that the pod runs and that you may use it"
             ) from None
 
 
@@ -329,6 +336,15 @@ class Bell:
         """Until something changed; at most 2 s, so that a lost event costs no more than that."""
         self._rung.wait(min(seconds, 2.0))
         self._rung.clear()
+
+
+def _json_object(data: bytes) -> dict[str, Any] | None:
+    """The JSON object that these bytes are, None where they are something else."""
+    try:
+        found = json.loads(data)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _configuration(context: str, kubeconfig: str | None) -> Any:
