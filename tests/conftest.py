@@ -30,6 +30,8 @@ from consulfed_lib import redact
 from consulfed_lib.cluster import Cluster
 
 TOKEN = "bearer-token-that-nobody-may-read"
+COOKIE = "session-cookie-that-nobody-may-read"
+"""Stands in a header of every answer of an HttpsServer."""
 RAW: dict[str, Any] = {
     "federation": "test",
     "chart": {"ref": "hashicorp/consul", "version": "1.9.11"},
@@ -39,7 +41,14 @@ RAW: dict[str, Any] = {
 
 
 @pytest.fixture
-def raw() -> dict[str, Any]:
+def no_kubeconfig(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A machine where no cluster is known and no sandbox runs; contexts are then not compared."""
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "no-kubeconfig"))
+    monkeypatch.setenv("CONSULFED_SANDBOX", str(tmp_path / "no-sandbox"))
+
+
+@pytest.fixture
+def raw(no_kubeconfig: None) -> dict[str, Any]:
     """The shortest parameters that are well, as a file or a notebook gives them."""
     return copy.deepcopy(RAW)
 
@@ -174,6 +183,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(code)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(answer)))
+        self.send_header("set-cookie", COOKIE)
         self.end_headers()
         self.wfile.write(answer)
         self.close_connection = f"{self.command} {url.path}" in self.table.close_after

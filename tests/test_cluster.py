@@ -1,0 +1,367 @@
+"""One cluster through one context: what is asked, and one sentence for whatever goes wrong."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from consulfed_lib.cluster import FIELD_MANAGER, Cluster, resource_path
+from consulfed_lib.errors import ClusterError
+
+from .conftest import COOKIE, TOKEN
+
+SECRET = {"kind": "Secret", "metadata": {"name": "s"}, "data": {"key": "c2VjcmV0LWJvZHk="}}
+
+
+def status(code: int, reason: str, message: str) -> tuple[int, dict]:
+    """An error as an API server words it."""
+    return code, {"kind": "Status", "status": "Failure", "code": code, "reason": reason, "message": message}
+
+
+def failure(act) -> ClusterError:
+    """The error that it raises; nothing of requests' or answers' headers may stand in it."""
+    with pytest.raises(ClusterError) as caught:
+        act()
+    error = caught.value
+    assert TOKEN not in str(error)
+    assert COOKIE not in str(error)
+    hidden = error.__context__ is None or error.__suppress_context__
+    assert hidden, "a traceback would show the client's own error, with headers"
+    assert len(error.found.splitlines()) == 1
+    return error
+
+
+# Paths
+
+
+@pytest.mark.parametrize(
+    ("arguments", "path"),
+    [
+        (("namespaces",), "/api/v1/namespaces"),
+        (("namespaces", "", "consul"), "/api/v1/namespaces/consul"),
+        (("secrets", "consul"), "/api/v1/namespaces/consul/secrets"),
+        (("secrets", "consul", "x"), "/api/v1/namespaces/consul/secrets/x"),
+        (("statefulsets", "consul"), "/apis/apps/v1/namespaces/consul/statefulsets"),
+        (("jobs", "consul", "j"), "/apis/batch/v1/namespaces/consul/jobs/j"),
+        (
+            ("proxydefaults", "consul", "global"),
+            "/apis/consul.hashicorp.com/v1alpha1/namespaces/consul/proxydefaults/global",
+        ),
+        (("secrets", "a/b", "../x?y#z"), "/api/v1/namespaces/a%2Fb/secrets/..%2Fx%3Fy%23z"),
+    ],
+)
+def test_a_path_is_the_apis_and_no_name_gets_out_of_its_place(arguments, path):
+    """A core resource is under /api/v1, every other under its group; names are quoted."""
+    assert resource_path(*arguments) == path
+
+
+# Requests
+
+
+def test_a_request_carries_the_contexts_token_and_our_name(cluster, api):
+    """And speaks JSON both ways."""
+    api.answers["POST /x"] = 201, {"made": True}
+    assert cluster.request("POST", "/x", {"a": 1}, query={"dryRun": "All"}) == {"made": True}
+    (asked,) = api.requests
+    assert asked.headers["authorization"] == f"Bearer {TOKEN}"
+    assert asked.headers["user-agent"] == "consulfed"
+    assert asked.headers["content-type"] == "application/json"
+    assert asked.query == {"dryRun": "All"}
+    assert asked.body == {"a": 1}
+
+
+def test_one_connection_serves_many_requests(cluster, api):
+    """A handshake for each of a hundred questions would be most of a preflight."""
+    api.answers["GET /version"] = 200, {"gitVersion": "v1.34.0"}
+    assert [cluster.version() for _ in range(3)] == ["v1.34.0"] * 3
+    assert len({asked.connection for asked in api.requests}) == 1
+
+
+def test_two_contexts_are_two_clients(https, kubeconfig):
+    """Nothing global is configured: each cluster is asked with its own URL."""
+    one, two = https(), https()
+    one.answers["GET /version"] = 200, {"gitVersion": "one"}
+    two.answers["GET /version"] = 200, {"gitVersion": "two"}
+    path = kubeconfig(one=one.url, two=two.url)
+    clusters = [Cluster(context, path) for context in ("one", "two")]
+    assert [cluster.version() for cluster in clusters] == ["one", "two"]
+    assert [cluster.server for cluster in clusters] == [one.url, two.url]
+
+
+def test_what_is_not_there_is_none_or_empty_and_no_error(cluster):
+    """Looking whether something exists is what half of the steps do."""
+    assert cluster.get("secrets", "consul", "x") is None
+    assert cluster.list("proxydefaults", "consul") == []
+    assert cluster.delete("jobs", "consul", "x") is False
+
+
+def test_objects_are_read_by_name_and_by_label(cluster, api):
+    """As plain dictionaries."""
+    api.answers["GET /api/v1/namespaces/consul/secrets/s"] = 200, SECRET
+    api.answers["GET /api/v1/namespaces/consul/secrets"] = 200, {"items": [SECRET]}
+    assert cluster.get("secrets", "consul", "s") == SECRET
+    assert cluster.list("secrets", "consul", "owner=helm,name=consul") == [SECRET]
+    assert api.requests[-1].query == {"labelSelector": "owner=helm,name=consul"}
+
+
+def test_an_empty_list_may_be_null(cluster, api):
+    """Some API servers write `items: null`."""
+    api.answers["GET /api/v1/nodes"] = 200, {"items": None}
+    assert cluster.list("nodes") == []
+
+
+def test_applying_is_server_side_and_under_our_own_name(cluster, api):
+    """Fields of others stay theirs, and managedFields tell who wrote ours."""
+    api.answers["PATCH /api/v1/namespaces/consul/secrets/s"] = 200, SECRET
+    cluster.apply("secrets", "consul", SECRET)
+    (asked,) = api.requests
+    assert asked.headers["content-type"] == "application/apply-patch+yaml"
+    assert asked.query == {"fieldManager": FIELD_MANAGER, "force": "true"}
+    assert asked.body == SECRET
+
+
+def test_deleting_takes_along_what_the_object_owns(cluster, api):
+    """A Job's pods, in the background."""
+    api.answers["DELETE /apis/batch/v1/namespaces/consul/jobs/j"] = 200, {}
+    assert cluster.delete("jobs", "consul", "j") is True
+    assert api.requests[0].body["propagationPolicy"] == "Background"
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_rights_are_asked_of_the_cluster_itself(cluster, api, allowed):
+    """A SelfSubjectAccessReview: what it says counts, and silence is a no."""
+    path = "POST /apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+    api.answers[path] = 201, {"status": {"allowed": allowed}}
+    assert cluster.may("create", "pods", "consul", subresource="exec") is allowed
+    asked = api.requests[0].body["spec"]["resourceAttributes"]
+    assert asked == {
+        "verb": "create", "resource": "pods", "group": "", "namespace": "consul", "subresource": "exec",
+    }  # fmt: skip
+    api.answers[path] = 201, {}
+    assert cluster.may("create", "pods") is False
+
+
+def test_a_clusters_identity_is_the_uid_of_kube_system(cluster, api):
+    """Two contexts may be the same cluster under two names."""
+    assert cluster.uid() == ""
+    api.answers["GET /api/v1/namespaces/kube-system"] = 200, {"metadata": {"uid": "u-1"}}
+    assert cluster.uid() == "u-1"
+
+
+def test_the_last_line_of_a_log_is_read_and_none_is_empty(cluster, api):
+    """A Job that has not begun has no log, which is no error."""
+    assert cluster.log_tail("consul", "pod-1") == ""
+    api.answers["GET /api/v1/namespaces/consul/pods/pod-1/log"] = 200, b"waiting for \xff gateway\n"
+    assert cluster.log_tail("consul", "pod-1") == "waiting for \ufffd gateway"
+    assert api.requests[-1].query == {"tailLines": "1"}
+
+
+def test_the_clients_loggers_stay_quiet():
+    """At DEBUG they log bodies, Secrets included."""
+    for name in ("kubernetes", "urllib3"):
+        assert not logging.getLogger(f"{name}.client.rest").isEnabledFor(logging.DEBUG)
+
+
+def test_a_cluster_shows_its_context_and_nothing_else(cluster):
+    """Its configuration holds the token."""
+    assert repr(cluster) == "<Cluster one>"
+
+
+# What goes wrong
+
+
+def test_a_closed_port_is_one_sentence(kubeconfig):
+    """With the URL that was tried, and no status, because there was no answer."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        url = f"https://127.0.0.1:{taken.getsockname()[1]}"
+    cluster = Cluster("one", kubeconfig(one=url))
+    error = failure(cluster.version)
+    assert url in error.found
+    assert "refused" in error.found
+    assert error.hint
+    assert error.status is None
+    assert error.exit_code == 20
+
+
+def test_a_server_of_another_ca_is_one_sentence(https, kubeconfig, other_authority):
+    """The token is not sent to it."""
+    server = https(signed_by=other_authority)
+    cluster = Cluster("one", kubeconfig(one=server.url))
+    error = failure(cluster.version)
+    assert "certificate" in error.found
+    assert server.requests == []
+
+
+def test_a_server_of_another_name_is_one_sentence(https, kubeconfig):
+    """A valid certificate of somebody else is no proof."""
+    server = https(names=("elsewhere.example.com",))
+    error = failure(Cluster("one", kubeconfig(one=server.url)).version)
+    assert "127.0.0.1" in error.found
+    assert server.requests == []
+
+
+def test_what_speaks_no_tls_is_one_sentence(kubeconfig):
+    """A port that something else listens on."""
+
+    def serve(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(1000)
+            connection.sendall(b"SSH-2.0-OpenSSH\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, args=(listener,), daemon=True).start()
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}"
+        assert url in failure(Cluster("one", kubeconfig(one=url)).version).found
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "word"),
+    [
+        (401, "Unauthorized", "credentials"),
+        (403, "Forbidden", "rights"),
+        (409, "Conflict", ""),
+        (500, "", ""),
+    ],
+)
+def test_a_refusal_is_the_api_servers_own_sentence(cluster, api, code, reason, word):
+    """With what was asked, the status for the caller, and a hint where one helps."""
+    message = 'secrets "s" is forbidden: User "jane" cannot get it'
+    api.answers["GET /api/v1/namespaces/consul/secrets/s"] = status(code, reason, message)
+    error = failure(lambda: cluster.get("secrets", "consul", "s"))
+    assert error.status == code
+    assert message in error.found
+    assert "GET /api/v1/namespaces/consul/secrets/s" in error.found
+    assert "one" in error.found
+    assert word in error.hint
+
+
+def test_a_refused_write_does_not_repeat_what_was_written(cluster, api):
+    """The body holds the federation secret."""
+    api.answers["PATCH /api/v1/namespaces/consul/secrets/s"] = status(403, "Forbidden", "no")
+    error = failure(lambda: cluster.apply("secrets", "consul", SECRET))
+    assert SECRET["data"]["key"] not in str(error)  # type: ignore[index]
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>Bad gateway</html>", b"[]", b'"text"', b"\xff"])
+def test_a_refusal_of_a_proxy_is_one_sentence_too(cluster, api, body):
+    """It is no Status object, and its page is not shown."""
+    api.answers["GET /version"] = 502, body
+    error = failure(cluster.version)
+    assert error.status == 502
+    assert "html" not in error.found
+
+
+@pytest.mark.parametrize("body", [b"<html>Log in</html>", b"[]", b"\xff"])
+def test_an_answer_that_is_no_object_is_one_sentence(cluster, api, body):
+    """A log-in page of a proxy comes with 200."""
+    api.answers["GET /version"] = 200, body
+    assert "Log in" not in failure(cluster.version).found
+
+
+@pytest.mark.parametrize("code", [401, 403, 404, 500])
+def test_streams_fail_with_one_sentence_that_has_the_status(cluster, api, code):
+    """The WebSocket client's own error holds the answer's headers and its body."""
+    base = "GET /api/v1/namespaces/consul/pods/consul-server-0"
+    for verb in ("exec", "portforward"):
+        api.answers[f"{base}/{verb}"] = status(code, "x", "body of the answer")
+    for act in (
+        lambda: cluster.exec("consul", "consul-server-0", ["consul", "members"]),
+        lambda: cluster.dial("consul", "consul-server-0", 8501),
+    ):
+        error = failure(act)
+        assert "consul/consul-server-0" in error.found
+        assert str(code) in error.found
+        assert "body of the answer" not in str(error)
+    assert api.requests[0].query["command"] == "consul"
+
+
+# Watching
+
+
+def test_a_bell_rings_when_something_changes(cluster, api):
+    """Nobody waits out a pause when the world has moved."""
+    path = resource_path("services", "consul")
+    api.answers[f"GET {path}"] = 200, {"type": "ADDED", "object": {}}
+    with cluster.watching(path) as bell:
+        assert bell._rung.wait(10)
+        bell.wait(10)
+    assert api.requests[0].query["watch"] == "1"
+
+
+def test_a_watch_that_breaks_rings_too(kubeconfig):
+    """An event may have been lost with it: better one look too many."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        url = f"https://127.0.0.1:{taken.getsockname()[1]}"
+    with Cluster("one", kubeconfig(one=url)).watching("/api/v1/nodes") as bell:
+        assert bell._rung.wait(10)
+
+
+def test_a_bell_is_silent_once_it_has_been_heard(cluster):
+    """One change, one look: `wait` returns at once for the ring, and takes it back."""
+    bell = cluster.watching()
+    bell.ring()
+    start = time.monotonic()
+    bell.wait(10)
+    assert time.monotonic() - start < 1
+    assert not bell._rung.is_set()
+
+
+def test_a_lost_event_costs_two_seconds_at_most(cluster, monkeypatch):
+    """However long the deadline is."""
+    waited: list[float] = []
+    bell = cluster.watching()
+    monkeypatch.setattr(bell._rung, "wait", waited.append)
+    bell.wait(300)
+    bell.wait(0.5)
+    assert waited == [2.0, 0.5]
+
+
+# Kubeconfigs
+
+
+def test_a_wrong_context_is_one_sentence_with_the_right_ones(kubeconfig):
+    """A person picks from the list instead of opening the file."""
+    path = kubeconfig(one="https://127.0.0.1:1", two="https://127.0.0.1:2")
+    error = failure(lambda: Cluster("three", path))
+    assert "three" in error.found
+    assert path in error.found
+    assert "one, two" in error.hint
+
+
+def test_a_kubeconfig_that_is_not_there_is_one_sentence(tmp_path):
+    """For the sandbox's, the remedy is to start it."""
+    error = failure(lambda: Cluster("one", str(tmp_path / "none")))
+    assert str(tmp_path / "none") in error.found
+    assert "sandbox up" in error.hint
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"text", b"[]", b"a: [", b"\x00", b"clusters: 5\ncontexts: 6\n", b"contexts: [{name: one}]"],
+)
+def test_a_damaged_kubeconfig_is_one_sentence(tmp_path, content):
+    """Whatever stands in it."""
+    path = tmp_path / "kubeconfig"
+    path.write_bytes(content)
+    assert str(path) in failure(lambda: Cluster("one", str(path))).found
+
+
+def test_a_damaged_kubeconfig_does_not_show_its_token(kubeconfig):
+    """The error of a parser may quote the line."""
+    path = Path(kubeconfig(one="https://127.0.0.1:1"))
+    path.write_text(path.read_text() + "\n  token: [\n")
+    failure(lambda: Cluster("one", str(path)))
+
+
+def test_nothing_is_kept_for_the_whole_process(cluster):
+    """The official client's default configuration stays as it was: another cluster must not inherit ours."""
+    from kubernetes import client
+
+    assert client.Configuration._default is None
+    assert cluster._configuration.debug is False
