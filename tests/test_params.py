@@ -25,6 +25,8 @@ BAD_PLACES = [
     "secondaries[3].datacenter", "secondaries[3].release", "secondaries[4]",
 ]  # fmt: skip
 
+pytestmark = pytest.mark.usefixtures("no_kubeconfig")
+
 
 def mistakes(raw: dict) -> list[str]:
     """The lines of the one error; none when the parameters are well."""
@@ -243,6 +245,36 @@ def test_one_mistake_is_counted_as_one(raw):
     """The sentence is for a person."""
     with pytest.raises(ParamsError, match="1 mistake;"):
         check(raw | {"servers": 2}, "the test")
+
+
+def test_a_context_that_the_kubeconfig_lacks_is_named_with_those_that_it_has(raw, kubeconfig):
+    """Together with every other mistake, not by the first notebook."""
+    raw["kubeconfig"] = kubeconfig(one="https://127.0.0.1:1", three="https://127.0.0.1:3")
+    (line,) = mistakes(raw)
+    assert line.startswith("secondaries[0].context: 'two'")
+    assert "one, three" in line
+    raw["secondaries"][0]["context"] = "three"
+    assert mistakes(raw) == []
+
+
+def test_the_usual_kubeconfig_may_be_several_files(raw, kubeconfig, monkeypatch, tmp_path):
+    """As kubectl reads $KUBECONFIG: the contexts of all of them, and missing files count for nothing."""
+    first = Path(kubeconfig(one="https://127.0.0.1:1")).rename(tmp_path / "first")
+    monkeypatch.setenv("KUBECONFIG", f"{first}:{tmp_path / 'none'}:{kubeconfig(two='https://127.0.0.1:2')}")
+    assert mistakes(raw) == []
+    monkeypatch.setenv("KUBECONFIG", str(first))
+    assert len(mistakes(raw)) == 1
+
+
+@pytest.mark.parametrize(
+    "content", [None, "", "[]", "a: [", "contexts: 5", "contexts: [5]", "contexts: [{}]"]
+)
+def test_without_a_kubeconfig_to_read_contexts_are_not_compared(raw, tmp_path, content):
+    """A reviewer has none; the preflight, which has, will tell."""
+    path = tmp_path / "kubeconfig"
+    if content is not None:
+        path.write_text(content)
+    assert mistakes(raw | {"kubeconfig": str(path)}) == []
 
 
 # Files
