@@ -16,7 +16,10 @@ from .steps import NOTEBOOKS
 
 
 class Kernels:
-    """A line of kernels, one a notebook; at most one is ahead of the notebook that runs."""
+    """A line of kernels, one a notebook; at most two are ahead of the notebook that runs.
+
+    Two, because a short notebook (02) leaves no time to start the one after it.
+    """
 
     def __init__(self, notebooks: Sequence[str]):
         self._waiting = list(notebooks)
@@ -54,9 +57,10 @@ class Kernels:
 
     @contextmanager
     def next(self) -> Iterator[Any]:
-        """The kernel manager of the next notebook; the one after it is started meanwhile, this one ended after."""
+        """The kernel manager of the next notebook; those after it are started meanwhile, this one is ended after."""
         manager = self._ready.pop(0)
-        self._prepare()
+        while self._waiting and len(self._ready) < 2:
+            self._prepare()
         try:
             yield manager
         finally:

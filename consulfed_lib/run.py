@@ -11,6 +11,7 @@ import json
 import re
 import secrets
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from . import errors
 from .errors import ConsulfedError, Interrupted, KernelError, LeakError, ParamsError
@@ -123,6 +124,8 @@ def _pending(done: Done) -> bool:
 
 
 def _execute(task: Task, params: Federation, folder: Path, kernel: Any, tell: Callable[[str], None]) -> Done:
+    # jsonschema tries to load this checker of IRIs, which compiles a grammar for 1.2 s; notebooks hold no IRI.
+    sys.modules.setdefault("rfc3987_syntax", cast(Any, None))
     import papermill
 
     output, start = folder / task.output, time.monotonic()
