@@ -33,6 +33,7 @@ def admit_create(cluster: Cluster, resource: Resource, obj: Object, user: User |
     """
     metadata = obj["metadata"]
     _drop_nulls(metadata)
+    _refuse(resource, obj, list(check_metadata(resource, obj)))
     _check_namespace_open(cluster, resource, metadata)
     key = (resource.group, resource.kind)
     if resource.subresource("status") and key != ("", "Node"):
@@ -46,8 +47,7 @@ def admit_create(cluster: Cluster, resource: Resource, obj: Object, user: User |
     if resource.custom and resource.schema:
         obj = structural.prune_and_default(resource.schema, obj)
     generated.prepare(cluster, resource, obj, None)
-    causes = [*check_metadata(resource, obj), *_kind_causes(resource, obj, None)]
-    _refuse(resource, obj, causes)
+    _refuse(resource, obj, _kind_causes(resource, obj, None))
     escalation.check(cluster.store, cluster.authorizer, resource, user, obj, None)
     webhooks.check(cluster.store, cluster.webhook, resource, obj, None)
     if resource.has_generation:
@@ -64,10 +64,11 @@ def admit_update(
         _without_null_fields(new)
     if "finalizers" in new["metadata"] and not new["metadata"]["finalizers"]:
         del new["metadata"]["finalizers"]
+    _refuse(resource, new, [*check_metadata(resource, new), *_metadata_changes(old, new)])
     defaults.fill_in(resource, new)
     if resource.custom and resource.schema:
         new = structural.prune_and_default(resource.schema, new)
-    causes = [*check_metadata(resource, new), *_metadata_changes(old, new)]
+    causes: list[Cause] = []
     if not sub:
         generated.prepare(cluster, resource, new, old)
         causes += _kind_causes(resource, new, old)

@@ -185,7 +185,7 @@ def _job(obj: Object) -> None:
     if not spec.get("selector"):
         spec["selector"] = {"matchLabels": {"batch.kubernetes.io/controller-uid": metadata["uid"]}}
     labels = _part(spec["template"], "metadata", "labels")
-    name = metadata["name"]
+    name = metadata.get("name", "")
     for key, value in (
         ("batch.kubernetes.io/controller-uid", metadata["uid"]),
         ("batch.kubernetes.io/job-name", name),

@@ -31,11 +31,15 @@ def set_element(value: Any) -> str:
     return "v:" + _compact(value)
 
 
+def _are_scalars(keys: tuple[Any, ...]) -> bool:
+    return all(isinstance(key, (str, int, float)) for key in keys)
+
+
 def is_keyed(value: Any, node: Node) -> bool:
     return (
         isinstance(value, list)
         and node.list_type == "map"
-        and all(isinstance(item, dict) and None not in node.key_of(item) for item in value)
+        and all(isinstance(item, dict) and _are_scalars(node.key_of(item)) for item in value)
     )
 
 

@@ -194,7 +194,9 @@ _STATEFUL_MUTABLE = (
 def _check_stateful_set(new: Object, old: Object | None) -> Iterator[Cause]:
     spec = new["spec"]
     yield from _check_selector(spec)
-    claims = tuple(claim["metadata"]["name"] for claim in spec.get("volumeClaimTemplates") or ())
+    claims = tuple(
+        (claim.get("metadata") or {}).get("name", "") for claim in spec.get("volumeClaimTemplates") or ()
+    )
     yield from _check_pod_spec(spec["template"]["spec"], "spec.template.spec", ("Always",), claims)
     if old is None:
         return
@@ -308,7 +310,8 @@ def _check_definition(new: Object, old: Object | None) -> Iterator[Cause]:
     if sum(bool(version.get("storage")) for version in versions) != 1:
         yield invalid_value("spec.versions", "", "must have exactly one version marked as storage version")
     for position, version in enumerate(versions):
-        if not (version.get("schema") or {}).get("openAPIV3Schema"):
+        schema = version.get("schema")
+        if not isinstance(schema, dict) or not isinstance(schema.get("openAPIV3Schema"), dict):
             yield required(f"spec.versions[{position}].schema.openAPIV3Schema", "schemas are required")
     if old and old["spec"]["scope"] != spec.get("scope"):
         yield _immutable("spec.scope", spec.get("scope"))
