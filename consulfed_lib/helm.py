@@ -11,6 +11,7 @@ import ctypes
 import gzip
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -203,7 +204,7 @@ def runner_label(pid: int | None = None) -> str:
     The start time makes the answer right after the pid was given to another process.
     """
     pid = pid or os.getpid()
-    host = "".join(c if c.isalnum() else "-" for c in socket.gethostname())[:30].strip("-") or "host"
+    host = re.sub("[^A-Za-z0-9]", "-", socket.gethostname())[:30].strip("-") or "host"
     return f"{host}.{pid}.{_start_time(pid)}"
 
 
