@@ -74,6 +74,11 @@ class Consul:
                 self._connection.request("GET", url, headers=headers)
                 answer = self._connection.getresponse()
                 return answer.status, answer.read()
+            except (
+                ClusterError
+            ):  # of dialling, after http.client has noted a request: the next one begins anew
+                self._connection.close()
+                raise
             except (OSError, http.client.HTTPException) as error:
                 self._connection.close()
                 if attempt == 2 or not kept_open:  # only a connection that was kept open may have gone stale
