@@ -10,6 +10,7 @@ import copy
 import datetime
 import ipaddress
 import json
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -28,6 +29,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from consulfed_lib import params as parameters
 from consulfed_lib import redact
 from consulfed_lib.cluster import Cluster
+from consulfed_lib.consul import Consul
+from consulfed_lib.errors import ClusterError
+from consulfed_lib.redact import Secret
 
 TOKEN = "bearer-token-that-nobody-may-read"
 COOKIE = "session-cookie-that-nobody-may-read"
@@ -272,3 +276,50 @@ def api(https: Callable[..., HttpsServer]) -> HttpsServer:
 def cluster(api: HttpsServer, kubeconfig: Callable[..., str]) -> Cluster:
     """The client of that API server."""
     return Cluster("one", kubeconfig(one=api.url))
+
+
+class NearCluster(Cluster):
+    """A cluster on whose pods this process can call directly: `dial` needs no port-forward. `down` refuses."""
+
+    port: int = 0
+    down: str = ""
+
+    def dial(self, namespace: str, pod: str, port: int) -> socket.socket:
+        if self.down:
+            raise ClusterError(self.down)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=10)
+
+
+@dataclass
+class ConsulServer:
+    """Consul's HTTPS API as a test wrote it down, and the real client of it."""
+
+    api: HttpsServer
+    consul: HttpsServer
+    cluster: NearCluster
+    client: Consul
+
+    def answers(self, path: str, body: Any, status: int = 200) -> None:
+        self.consul.answers[f"GET /v1/{path}"] = status, body
+
+
+@pytest.fixture
+def consul_server(
+    https: Callable[..., HttpsServer], kubeconfig: Callable[..., str], authority: Authority
+) -> Iterator[Callable[..., ConsulServer]]:
+    """Starts the API of a datacenter: `consul_server("dc1", token=…, signed_by=…)`."""
+    clients: list[Consul] = []
+
+    def start(
+        datacenter: str, *, context: str = "", token: Secret | None = None, signed_by: Authority = authority
+    ) -> ConsulServer:
+        api, consul = https(), https(names=(f"server.{datacenter}.consul",), signed_by=signed_by)
+        cluster = NearCluster(context or datacenter, kubeconfig(**{context or datacenter: api.url}))
+        cluster.port = consul.port
+        client = Consul(cluster, "consul", "consul-server-0", datacenter, authority.pem, token)
+        clients.append(client)
+        return ConsulServer(api, consul, cluster, client)
+
+    yield start
+    for client in clients:
+        client.close()
