@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
@@ -66,13 +67,18 @@ class Cluster:
         )
 
     async def start(self) -> None:
-        """Returns when the API server answers, over TLS and with its token, and its clients are at work."""
+        """Returns when the API server answers, and the kubelet has registered every node with it."""
         await self.server.start()
         self.started = True
-        await self.clients[CONTROLLERS].request("GET", "/version")
         self.tasks.start(f"{self.layout.name}/{CONTROLLERS}", self._controllers)
         self.tasks.start(f"{self.layout.name}/{KUBELET}", self._kubelet)
         self.tasks.start(f"{self.layout.name}/{CONSUL_K8S}", self._consul_k8s)
+        missing = set(self.layout.node_addresses)
+        async with contextlib.aclosing(self.clients[CONTROLLERS].watch("v1", "nodes")) as nodes:
+            async for _, node in nodes:
+                missing.discard(node["metadata"]["name"])
+                if not missing:
+                    return
 
     async def stop(self) -> None:
         """Programs end before their API server, so that their pods' last state gets written."""

@@ -71,6 +71,13 @@ def test_every_api_server_answers_when_up_returns(running):
         assert request(running, "/version", context=context)["major"] == "1"
 
 
+def test_every_node_is_registered_when_up_returns(folder):
+    """`--servers 3` is three nodes: the chart places one Consul server on each."""
+    lifecycle.up(folder, 1, 3, None, quiet)
+    nodes = request(folder, "/api/v1/nodes")["items"]
+    assert [node["metadata"]["name"] for node in nodes] == [f"sandbox-dc1-node{n}" for n in (1, 2, 3)]
+
+
 def test_the_kubeconfig_is_private_and_names_a_context_for_each_cluster(running):
     """It holds the admin tokens."""
     assert stat.S_IMODE(running.kubeconfig.stat().st_mode) == 0o600
@@ -134,6 +141,7 @@ def test_the_status_tells_nodes_tasks_and_memory(running):
     assert found.pid == running.process().pid
     assert [cluster.name for cluster in found.clusters] == ["dc1", "dc2"]
     for cluster in found.clusters:
+        assert cluster.nodes == [f"{cluster.context}-node1"]
         assert {task.state for task in cluster.tasks.values()} == {"running"}
     assert found.memory_mib > 10
 
