@@ -24,7 +24,13 @@ ADMIN_PORT = 19000
 _TYPE = "type.googleapis.com/envoy"
 _CONNECT_SECONDS = "5s"
 _ATTEMPTS = 3
-_CONNECTIONS_KEY, _CONNECTIONS = "overload.global_downstream_max_connections", 10_000
+_LIMIT = {
+    "name": "envoy.resource_monitors.global_downstream_max_connections",
+    "typed_config": {
+        "@type": f"{_TYPE}.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
+        "max_active_downstream_connections": 10_000,
+    },
+}
 _ACCESS_LINE = (
     "[%START_TIME%] sni=%REQUESTED_SERVER_NAME% %DOWNSTREAM_REMOTE_ADDRESS% -> %UPSTREAM_HOST%"
     " %RESPONSE_FLAGS% %DURATION%ms\n"
@@ -46,9 +52,7 @@ def write_bootstrap(folder: Path, name: str, admin: Address) -> Path:
     config = {
         "node": {"id": name, "cluster": "mesh-gateway"},
         "admin": {"address": _socket(admin)},
-        "layered_runtime": {
-            "layers": [{"name": "limits", "static_layer": {_CONNECTIONS_KEY: _CONNECTIONS}}],
-        },
+        "overload_manager": {"resource_monitors": [_LIMIT]},
         "dynamic_resources": {"lds_config": files["listeners"], "cds_config": files["clusters"]},
     }
     path = folder / "bootstrap.json"
