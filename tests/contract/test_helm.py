@@ -38,6 +38,21 @@ metadata: {name: "{{ .Release.Name }}"}
 spec: {ports: [{port: 80, name: http}], selector: {app: "{{ .Release.Name }}"}}
 ---
 apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: "{{ .Release.Name }}"}
+spec:
+  replicas: 0
+  serviceName: "{{ .Release.Name }}"
+  selector: {matchLabels: {app: "{{ .Release.Name }}", kind: stateful}}
+  template:
+    metadata: {labels: {app: "{{ .Release.Name }}", kind: stateful}}
+    spec:
+      containers: [{name: main, image: "PAUSE_IMAGE", volumeMounts: [{name: data, mountPath: /data}]}]
+  volumeClaimTemplates:
+    - metadata: {name: data}
+      spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}
+---
+apiVersion: apps/v1
 kind: Deployment
 metadata: {name: "{{ .Release.Name }}"}
 spec:
@@ -132,10 +147,19 @@ def test_an_upgrade_of_the_same_changes_no_object(
     release: Release, core: client.CoreV1Api, chart: Path, namespace: str
 ) -> None:
     """Helm applies again what is already so; the objects keep their revision."""
-    release("install", "web", str(chart))
-    before = core.read_namespaced_service("web", namespace).metadata.resource_version
+
+    def revisions() -> list[str]:
+        apps = client.AppsV1Api(core.api_client)
+        return [
+            core.read_namespaced_service("web", namespace).metadata.resource_version,
+            core.read_namespaced_secret("web", namespace).metadata.resource_version,
+            apps.read_namespaced_stateful_set("web", namespace).metadata.resource_version,
+        ]
+
+    release("install", "web", str(chart), "--wait", "--timeout", "120s")
+    before = revisions()
     release("upgrade", "web", str(chart))
-    assert core.read_namespaced_service("web", namespace).metadata.resource_version == before
+    assert revisions() == before
 
 
 def test_server_dry_run_shows_no_secret_and_writes_nothing(

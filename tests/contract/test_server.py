@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -279,7 +280,11 @@ def test_no_one_hands_out_more_than_they_have(start: Start) -> None:
     """Who may write roles may put only rights of their own into them, and bind only such roles."""
     rbac = "/apis/rbac.authorization.k8s.io/v1"
     rules = [
-        {"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["roles", "rolebindings"], "verbs": ["create"]},
+        {
+            "apiGroups": ["rbac.authorization.k8s.io"],
+            "resources": ["roles", "rolebindings"],
+            "verbs": ["create"],
+        },
         {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list"]},
     ]
 
@@ -406,8 +411,41 @@ def test_wrong_types_are_refused(start: Start) -> None:
         async with start() as call:
             code, status = await call("POST", MAPS, {**config_map("a"), "data": {"n": 1}})
             assert code == 400
-            assert "cannot unmarshal number into Go struct field ConfigMap.data of type string" in status["message"]
+            assert (
+                "cannot unmarshal number into Go struct field ConfigMap.data of type string"
+                in status["message"]
+            )
             for body in ([], "x", 1, {"metadata": []}, {"metadata": {"labels": []}}, {"kind": "Secret"}):
                 assert (await call("POST", MAPS, body))[0] == 400, body
+
+    run(scene)
+
+
+def test_renewed_times_are_no_change(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Applying the same again later leaves the object as it was, defaults inside atomic lists or not."""
+    labels = {"app": "a"}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    claim_spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    body = {
+        "apiVersion": "apps/v1",
+        "kind": "StatefulSet",
+        "metadata": {"name": "a"},
+        "spec": {
+            "selector": {"matchLabels": labels},
+            "serviceName": "a",
+            "template": template,
+            "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": claim_spec}],
+        },
+    }
+    times = (f"2030-01-01T00:00:{second % 60:02}Z" for second in itertools.count())
+    monkeypatch.setattr("consulfed_lib.sandbox.apiserver.apply.now", lambda: next(times))
+    path = "/apis/apps/v1/namespaces/default/statefulsets/a?fieldManager=helm"
+    patch = "application/apply-patch+yaml"
+
+    async def scene() -> None:
+        async with start() as call:
+            times_before = await call("PATCH", path, body, Content_Type=patch)
+            assert times_before[0] == 201
+            assert await call("PATCH", path, body, Content_Type=patch) == (200, times_before[1])
 
     run(scene)

@@ -212,7 +212,9 @@ class Rest:
             manager = apply.Manager(options.manager, "Update", resource.api_version, sub)
             new = apply.record_update(old, new, manager, node_of(resource))
         new["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"]
-        if new == old or options.dry_run:
+        if new == old or _without_times(new) == _without_times(old):
+            return old
+        if options.dry_run:
             return new
         if is_finished(new):
             return self.store.remove(resource.storage_key, new)
@@ -293,6 +295,12 @@ def _keep_system_metadata(old: Object, new: Object) -> None:
         metadata.pop(name, None)
         if name in old["metadata"]:
             metadata[name] = old["metadata"][name]
+
+
+def _without_times(obj: Object) -> Object:
+    """An object without the times of its field managers: a write that only renews them changes nothing."""
+    managers = [{**entry, "time": ""} for entry in obj["metadata"].get("managedFields") or ()]
+    return {**obj, "metadata": {**obj["metadata"], "managedFields": managers}}
 
 
 def _restricted_to(resource: Resource, old: Object, new: Object, sub: str) -> Object:
