@@ -34,8 +34,8 @@ class Client:
     async def __call__(
         self, method: str, path: str, body: Any = None, token: str = ADMIN, **headers: str
     ) -> tuple[int, Any]:
-        headers.setdefault("Content-Type", "application/json")
-        headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        headers = {"Content-Type": "application/json", **named}
         if token:
             headers["Authorization"] = f"Bearer {token}"
         data = None if body is None else json.dumps(body)
