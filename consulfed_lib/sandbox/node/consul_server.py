@@ -23,6 +23,7 @@ _SANDBOX: Config = {
     "performance": {"raft_multiplier": 1, "leave_drain_time": "200ms"},
     # The defaults are 30 s: one missed moment at start-up would cost half a minute.
     "retry_interval": "1s",
+    "retry_interval_wan": "1s",
     "primary_gateways_interval": "1s",
 }
 """Settings that make a federation on one machine come up in seconds; the pod's own configuration wins."""
