@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from . import apply
 from .deletion import DeleteOptions, Deleter
 from .resources import Registry, Resource, custom_resources
-from .rest import Rest, WriteOptions
+from .rest import Rest
+from .schema import node_of
 from .store import Event, Object, StorageKey, now
 
 KEY = ("apiextensions.k8s.io", "customresourcedefinitions")
 CLEANUP = "customresourcecleanup.apiextensions.k8s.io"
-_MANAGER = WriteOptions("kube-apiserver")
 
 
 class Definitions:
@@ -54,7 +55,12 @@ class Definitions:
             return
         definition = found[1]
         self._registry.serve_custom(definition)
-        self._rest.modify(self._resource(), definition, _with_status, _MANAGER, "status")
+        # Put as it is rather than through an update, which would copy the whole schema.
+        established = {**definition, "status": _status(definition)}
+        manager = apply.Manager("kube-apiserver", "Update", definition["apiVersion"], "status")
+        established = apply.record_update(definition, established, manager, node_of(self._resource()))
+        if established != definition:
+            self._rest.store.put(KEY, established)
 
     def _clean_up(self, definition: Object) -> None:
         """Delete every object of a definition that is being deleted; let it go when there is none."""
@@ -70,10 +76,10 @@ class Definitions:
             self._deleter.drop_finalizer(self._resource(), definition["metadata"]["uid"], CLEANUP)
 
 
-def _with_status(definition: Object) -> None:
+def _status(definition: Object) -> dict[str, Any]:
     spec, held = definition["spec"], definition.get("status") or {}
     stored = [version["name"] for version in spec["versions"] if version.get("storage")]
-    definition["status"] = {
+    return {
         "acceptedNames": {key: value for key, value in spec["names"].items() if value},
         "conditions": [
             _condition(held, "NamesAccepted", "NoConflicts", "no conflicts found"),
