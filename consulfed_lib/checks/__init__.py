@@ -32,9 +32,10 @@ class Check:
 
     def __call__(self, subject: str, *world: Any) -> list[Finding]:
         try:
-            return list(self.look(self, subject, *world))
+            found = list(self.look(self, subject, *world))
         except ConsulfedError as error:
             return [self.error(subject, error.found, error.hint)]
+        return found or [self.skipped(subject, "there was nothing to look at")]
 
     def ok(self, subject: str, found: str) -> Finding:
         return Finding(self.id, subject, "ok", found)

@@ -23,6 +23,9 @@ from .secrets import secret_complete, secret_copy
 ALIVE = 1
 """Serf's status number of a member that is alive (2 leaving, 3 left, 4 failed)."""
 
+_NEVER = "0001-01-01T00:00:00Z"
+"""How Consul, written in Go, says that something has not happened yet."""
+
 
 @dataclass(frozen=True)
 class Datacenter:
@@ -106,8 +109,11 @@ def acl_replication(self: Check, subject: str, dc: Datacenter) -> Iterator[Findi
         wrong.append(f"its source is {state.get('SourceDatacenter') or 'not set'}")
     if state.get("ReplicationType") != "tokens":
         wrong.append(f"it replicates {state.get('ReplicationType') or 'nothing'}")
-    if str(state.get("LastError", "")) > str(state.get("LastSuccess", "")):
+    last_success, last_error = (str(state.get(key, "")) for key in ("LastSuccess", "LastError"))
+    if last_error > last_success:
         wrong.append("its last try failed")
+    elif last_success <= _NEVER:
+        wrong.append("no try has gone well yet")
     if wrong:
         yield self.error(
             subject, "; ".join(wrong), f"see the leader's log in {dc.name}; is the replication token valid?"
