@@ -6,6 +6,7 @@ that a test writes down. Whole clusters are the sandbox's business.
 
 from __future__ import annotations
 
+import base64
 import copy
 import datetime
 import ipaddress
@@ -202,6 +203,7 @@ class _Server(ThreadingHTTPServer):
     """Shakes hands in the connection's own thread, so that a client that refuses our certificate stops nobody."""
 
     daemon_threads = True
+    request_queue_size = 64
     context: ssl.SSLContext
 
     def finish_request(self, request: Any, client_address: Any) -> None:
@@ -276,6 +278,30 @@ def api(https: Callable[..., HttpsServer]) -> HttpsServer:
 def cluster(api: HttpsServer, kubeconfig: Callable[..., str]) -> Cluster:
     """The client of that API server."""
     return Cluster("one", kubeconfig(one=api.url))
+
+
+@pytest.fixture
+def secret_data(authority: Authority) -> Callable[..., dict[str, bytes]]:
+    """Data of a federation secret as consul-k8s writes it: raw values, PEM with its newline, compact JSON."""
+
+    def make(gateway: str = "10.0.0.1:443", primary: str = "dc1") -> dict[str, bytes]:
+        config = {"primary_datacenter": primary, "primary_gateways": [gateway]}
+        return {
+            "caCert": authority.pem.encode(),
+            "caKey": authority.key_pem.encode(),
+            "serverConfigJSON": json.dumps(config, separators=(",", ":")).encode(),
+            "replicationToken": b"7b1f3c5e-2f64-4be0-9c39-3b1ea5ab0c11",
+            "gossipEncryptionKey": base64.b64encode(bytes(range(32))),
+        }
+
+    return make
+
+
+def secret_object(data: dict[str, bytes], name: str = "consul-federation") -> dict[str, Any]:
+    """A Secret as the API server has it."""
+    encoded = {key: base64.b64encode(value).decode() for key, value in data.items()}
+    metadata = {"name": name, "namespace": "consul", "labels": {"managed-by": "consul-k8s"}}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "Opaque", "data": encoded}
 
 
 class NearCluster(Cluster):

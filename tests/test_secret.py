@@ -19,7 +19,7 @@ from consulfed_lib.errors import SecretError
 from consulfed_lib.redact import Secret
 from consulfed_lib.secret import FederationSecret, expected_keys, find, manifest, mistakes, read, same
 
-from .conftest import Authority
+from .conftest import secret_object
 
 GATEWAY = "10.0.0.1:443"
 TOKEN = "7b1f3c5e-2f64-4be0-9c39-3b1ea5ab0c11"
@@ -27,16 +27,8 @@ GOSSIP = base64.b64encode(bytes(range(32))).decode()
 
 
 @pytest.fixture
-def data(authority: Authority) -> dict[str, bytes]:
-    """What consul-k8s writes: raw values, PEM with its last newline, compact JSON."""
-    config = {"primary_datacenter": "dc1", "primary_gateways": [GATEWAY]}
-    return {
-        "caCert": authority.pem.encode(),
-        "caKey": authority.key_pem.encode(),
-        "serverConfigJSON": json.dumps(config, separators=(",", ":")).encode(),
-        "replicationToken": TOKEN.encode(),
-        "gossipEncryptionKey": GOSSIP.encode(),
-    }
+def data(secret_data: Callable[..., dict[str, bytes]]) -> dict[str, bytes]:
+    return secret_data(GATEWAY)
 
 
 def held(data: dict[str, bytes]) -> FederationSecret:
@@ -44,13 +36,6 @@ def held(data: dict[str, bytes]) -> FederationSecret:
     return FederationSecret(
         "consul-federation", "consul", {key: Secret(key, value) for key, value in data.items()}, {}
     )
-
-
-def as_object(data: dict[str, bytes], **metadata: Any) -> dict[str, Any]:
-    """As the API server has it."""
-    encoded = {key: base64.b64encode(value).decode() for key, value in data.items()}
-    named = {"name": "consul-federation", "namespace": "consul", "labels": {"managed-by": "consul-k8s"}}
-    return {"kind": "Secret", "metadata": named | metadata, "data": encoded}
 
 
 @pytest.fixture
@@ -318,7 +303,7 @@ def test_a_traceback_with_its_locals_shows_nothing(whole):
 
 def test_reading_registers_every_value(cluster, api, data):
     """What was read is scrubbed from every output from then on, in every form."""
-    api.answers["GET /api/v1/namespaces/consul/secrets/consul-federation"] = 200, as_object(data)
+    api.answers["GET /api/v1/namespaces/consul/secrets/consul-federation"] = 200, secret_object(data)
     assert redact.leaks(TOKEN) == 0
     read(cluster, "consul", "consul-federation")
     for value in (TOKEN, GOSSIP, data["caKey"].decode(), base64.b64encode(data["caKey"]).decode()):
@@ -366,7 +351,7 @@ def test_same_compares_data_and_nothing_else(data):
 
 def test_what_is_read_is_what_the_api_server_has(cluster, api, data):
     """Byte for byte, the last newline of a PEM included; None where there is nothing."""
-    api.answers["GET /api/v1/namespaces/consul/secrets/consul-federation"] = 200, as_object(data)
+    api.answers["GET /api/v1/namespaces/consul/secrets/consul-federation"] = 200, secret_object(data)
     found = read(cluster, "consul", "consul-federation")
     assert found is not None
     assert {key: value.reveal() for key, value in found.data.items()} == data
@@ -378,7 +363,7 @@ def test_what_is_read_is_what_the_api_server_has(cluster, api, data):
 @pytest.mark.parametrize("value", ["not base64!", "QUJ", "ключ"])
 def test_a_value_that_is_no_base64_is_one_sentence(cluster, api, data, value):
     """It names the key and not the value."""
-    damaged = as_object(data)
+    damaged = secret_object(data)
     damaged["data"]["caKey"] = value
     api.answers["GET /api/v1/namespaces/consul/secrets/consul-federation"] = 200, damaged
     with pytest.raises(SecretError) as caught:
@@ -397,8 +382,8 @@ def test_a_missing_secret_says_where_it_was_looked_for(cluster, api, federation)
 
 def test_a_secret_under_another_name_is_pointed_out(cluster, api, federation):
     """A wrong `global_name` or release in the parameters is the usual cause."""
-    other = as_object({}, name="mesh-consul-federation")
-    api.answers["GET /api/v1/namespaces/consul/secrets"] = 200, {"items": [other, as_object({}, name="else")]}
+    other = secret_object({}, "mesh-consul-federation")
+    api.answers["GET /api/v1/namespaces/consul/secrets"] = 200, {"items": [other, secret_object({}, "else")]}
     with pytest.raises(SecretError) as caught:
         find(cluster, federation())
     assert "mesh-consul-federation" in caught.value.found
