@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import pytest
 import yaml
 from kubernetes import client
+from kubernetes.client.exceptions import ApiException
 
 from .conftest import Command, Target
 
@@ -118,6 +119,58 @@ def test_apply_get_and_delete(kubectl: Command, namespace: str) -> None:
     assert data == {"x": "2"}
     assert kubectl("delete", "cm", "c", "-n", namespace).stdout.startswith('configmap "c" deleted')
     assert "NotFound" in kubectl("get", "cm", "c", "-n", namespace, fails=True).stderr
+
+
+def test_client_side_apply_merges_lists_by_key(kubectl: Command, namespace: str) -> None:
+    """Applying a changed Deployment touches what changed in it: containers, variables, ports, volumes."""
+
+    def body(containers: str, volume: str) -> str:
+        found = yaml.safe_load(deployment("web", replicas=0))
+        spec = found["spec"]["template"]["spec"]
+        spec["containers"], spec["volumes"] = (
+            yaml.safe_load(containers),
+            [{"name": "v", **yaml.safe_load(volume)}],
+        )
+        return yaml.safe_dump(found)
+
+    first = """
+    - {name: one, image: i1, env: [{name: A, value: a}, {name: B, value: b}], ports: [{containerPort: 80}]}
+    - {name: two, image: i2}
+    """
+    second = """
+    - {name: one, image: i1.1, env: [{name: B, value: bb}, {name: C, value: c}], ports: [{containerPort: 81}]}
+    - {name: three, image: i3}
+    """
+    kubectl("apply", "-n", namespace, "-f-", stdin=body(first, "{emptyDir: {}}"))
+    done = kubectl("apply", "-n", namespace, "-f-", stdin=body(second, "{secret: {secretName: s}}"))
+    assert (done.stdout, done.stderr) == ("deployment.apps/web configured\n", "")
+    got = json.loads(kubectl("get", "deploy", "web", "-n", namespace, "-o", "json").stdout)
+    spec = got["spec"]["template"]["spec"]
+    one, three = spec["containers"]
+    assert (one["image"], three["image"]) == ("i1.1", "i3")
+    assert one["env"] == [{"name": "B", "value": "bb"}, {"name": "C", "value": "c"}]
+    assert one["ports"] == [{"containerPort": 81, "protocol": "TCP"}]
+    assert spec["volumes"] == [{"name": "v", "secret": {"defaultMode": 420, "secretName": "s"}}]
+    assert "KIND:       Deployment" in kubectl("explain", "deployment").stdout
+
+
+def test_eviction(kubectl: Command, core: client.CoreV1Api, namespace: str, image: str) -> None:
+    """An eviction deletes the pod, unless a disruption budget that allows none covers it."""
+    body = manifest(
+        "Pod", "p", spec={"containers": [{"name": "c", "image": image, "args": ["sleep", "600"]}]}
+    )
+    kubectl("apply", "-n", namespace, "-f-", stdin=body)
+    kubectl("wait", "pod/p", "--for=condition=Ready", "-n", namespace, "--timeout=120s")
+    kubectl("label", "pod", "p", "guarded=yes", "-n", namespace)
+    kubectl("create", "pdb", "b", "--selector=guarded=yes", "--min-available=1", "-n", namespace)
+    eviction = client.V1Eviction(metadata=client.V1ObjectMeta(name="p", namespace=namespace))
+    with pytest.raises(ApiException) as error:
+        core.create_namespaced_pod_eviction("p", namespace, eviction)
+    assert error.value.status == 429
+    assert "violate the pod's disruption budget" in error.value.body
+    kubectl("delete", "pdb", "b", "-n", namespace)
+    core.create_namespaced_pod_eviction("p", namespace, eviction)
+    kubectl("wait", "pod/p", "--for=delete", "-n", namespace, "--timeout=120s")
 
 
 def test_server_side_apply(kubectl: Command, namespace: str) -> None:

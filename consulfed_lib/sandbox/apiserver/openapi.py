@@ -12,7 +12,7 @@ from typing import Any
 
 from .fields import top_level_fields
 from .resources import Registry, Resource
-from .rest import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH
+from .rest import APPLY_PATCH, JSON_PATCH, MERGE_PATCH
 
 _META = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
 _FIELD_VALIDATION = {
@@ -66,7 +66,7 @@ def document(registry: Registry, place: str) -> dict[str, Any] | None:
                 "put": _operation(resource, "put", [_FIELD_VALIDATION]),
                 "patch": {
                     **_operation(resource, "patch", [_FIELD_VALIDATION]),
-                    "requestBody": _patch_body(resource),
+                    "requestBody": _patch_body(),
                 },
                 "delete": _operation(resource, "delete"),
             }
@@ -109,10 +109,13 @@ def _operation(
     return operation
 
 
-def _patch_body(resource: Resource) -> dict[str, Any]:
-    kinds = [JSON_PATCH, MERGE_PATCH, APPLY_PATCH]
-    if not resource.custom:
-        kinds.append(STRATEGIC_PATCH)
+def _patch_body() -> dict[str, Any]:
+    """Strategic merge patches are not named here, though they are served.
+
+    kubectl would compute them from these schemas, which do not go as deep as that takes; so it does as it
+    does for the kinds that it knows itself.
+    """
+    kinds = (JSON_PATCH, MERGE_PATCH, APPLY_PATCH)
     return {"content": {kind: {"schema": {"type": "object"}} for kind in kinds}, "required": True}
 
 
@@ -139,7 +142,7 @@ def _schema(resource: Resource) -> dict[str, Any]:
         properties = {**(resource.schema.get("properties") or {}), "metadata": metadata}
         return {**resource.schema, "properties": properties, **kind}
     properties = {
-        name: {"type": "string"} if name in ("apiVersion", "kind") else {}
+        name: {"type": "string" if name in ("apiVersion", "kind") else "object", "description": ""}
         for name in top_level_fields(resource) or ()
     }
     return {"type": "object", "properties": {**properties, "metadata": metadata}, **kind}
