@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kubernetes import client, config
+from kubernetes import client, config, watch
 from kubernetes.dynamic import DynamicClient
 
 from consulfed_lib.sandbox.tools import ensure
@@ -101,8 +101,16 @@ def unique() -> str:
 
 @pytest.fixture
 def namespace(core: client.CoreV1Api, unique: str) -> Iterator[str]:
-    """A namespace of the test's own."""
+    """A namespace of the test's own, once pods may be made in it."""
     core.create_namespace({"metadata": {"name": unique}})
+    for event in watch.Watch().stream(
+        core.list_namespaced_service_account,
+        unique,
+        field_selector="metadata.name=default",
+        timeout_seconds=60,
+    ):
+        if event["type"] == "ADDED":
+            break
     yield unique
     core.delete_namespace(unique)
 

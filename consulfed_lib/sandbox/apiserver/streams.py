@@ -58,6 +58,9 @@ async def logs(
 ) -> web.StreamResponse:
     """The container's log as text, to its end or, with `follow`, until the container ends."""
     container = container_of(pod, info)
+    if info.flag("previous"):
+        name = pod["metadata"]["name"]
+        raise bad_request(f'previous terminated container "{container}" in pod "{name}" not found')
     tail, limit = info.number("tailLines"), info.number("limitBytes")
     follow = info.flag("follow")
     place = (pod["metadata"]["namespace"], pod["metadata"]["name"], container)
