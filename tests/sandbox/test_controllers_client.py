@@ -119,7 +119,7 @@ def test_watch_goes_on_when_its_history_is_gone(tmp_path: Path, monkeypatch: pyt
             client = cluster.client
             await client.create("v1", "configmaps", config_map("a"), NAMESPACE)
             watched: list[str] = []
-            real = KubeClient._watch_once
+            real = KubeClient.events
 
             async def forgetful(
                 self: KubeClient, path: str, query: dict[str, str], version: str
@@ -131,7 +131,7 @@ def test_watch_goes_on_when_its_history_is_gone(tmp_path: Path, monkeypatch: pyt
                 async for event in real(self, path, query, version):
                     yield event
 
-            monkeypatch.setattr(KubeClient, "_watch_once", forgetful)
+            monkeypatch.setattr(KubeClient, "events", forgetful)
             events = client.watch("v1", "configmaps", NAMESPACE)
             assert await take(events, 2) == [(ADDED, "a"), (DELETED, "a")]
             await events.aclose()

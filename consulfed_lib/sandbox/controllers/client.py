@@ -12,68 +12,42 @@ here a watch is one coroutine on one shared connection pool.
 
 from __future__ import annotations
 
-import asyncio
 import json
-import logging
 import ssl
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from types import TracebackType
 from typing import Any
 
 import aiohttp
 
-logger = logging.getLogger(__name__)
+from .answers import (
+    ADDED,
+    DELETED,
+    MODIFIED,
+    SYNCED,
+    KubeError,
+    Object,
+    items_of,
+    no_answer,
+    object_key,
+    object_path,
+    refusal,
+)
+from .watching import follow
 
-Object = dict[str, Any]
-
-ADDED, MODIFIED, DELETED, SYNCED = "ADDED", "MODIFIED", "DELETED", "SYNCED"
+__all__ = [
+    "ADDED",
+    "DELETED",
+    "MODIFIED",
+    "SYNCED",
+    "KubeClient",
+    "KubeError",
+    "Object",
+    "object_key",
+    "object_path",
+]
 
 _WATCH_SECONDS = 290
-_RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
-"""Waits between attempts to reach a server that is away; the last one repeats."""
-
-
-class KubeError(Exception):
-    """What the API server answered instead of success.
-
-    `status` is the HTTP status, or 0 when there was no answer at all; `reason` is the Status object's reason
-    (`NotFound`, `AlreadyExists`, `Conflict`, …), `ConnectionError` when there was no answer.
-    """
-
-    def __init__(self, status: int, reason: str, message: str):
-        super().__init__(f"{message} ({status} {reason})")
-        self.status = status
-        self.reason = reason
-        self.message = message
-
-
-def object_key(item: Object) -> tuple[str, str]:
-    """(namespace, name); the namespace of a cluster-scoped object is the empty string."""
-    metadata = item["metadata"]
-    return metadata.get("namespace", ""), metadata["name"]
-
-
-def object_path(
-    api_version: str,
-    plural: str,
-    name: str | None = None,
-    namespace: str | None = None,
-    subresource: str = "",
-) -> str:
-    """URL path of a collection or an object.
-
-    >>> object_path("apps/v1", "deployments", "web", "consul", "status")
-    '/apis/apps/v1/namespaces/consul/deployments/web/status'
-    """
-    parts = ["apis" if "/" in api_version else "api", api_version]
-    if namespace:
-        parts += ["namespaces", namespace]
-    parts.append(plural)
-    if name:
-        parts.append(name)
-    if subresource:
-        parts.append(subresource)
-    return "/" + "/".join(parts)
 
 
 class KubeClient:
@@ -146,9 +120,9 @@ class KubeClient:
             ) as response:
                 text = await response.text()
                 if response.status >= 400:
-                    raise _refusal(response.status, text, f"{method} {path}")
+                    raise refusal(response.status, text, f"{method} {path}")
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise _no_answer(method, path, error) from error
+            raise no_answer(method, path, error) from error
         return json.loads(text) if text else {}
 
     async def get(self, api_version: str, plural: str, name: str, namespace: str | None = None) -> Object:
@@ -181,7 +155,7 @@ class KubeClient:
             object_path(api_version, plural, None, namespace),
             query=_selectors(label_selector, field_selector),
         )
-        return _items(answer)
+        return items_of(answer)
 
     async def create(
         self,
@@ -331,56 +305,20 @@ class KubeClient:
         list. Only an answer that waiting does not mend (401, 403, 400) raises KubeError.
         """
         path = object_path(api_version, plural, None, namespace)
-        query = _selectors(label_selector, field_selector)
-        known: dict[tuple[str, str], Object] = {}
-        attempt = 0
-        while True:
-            try:
-                answer = await self.request("GET", path, query=query)
-                items, version = _items(answer), answer["metadata"].get("resourceVersion", "0")
-            except KubeError as error:
-                if error.status in (400, 401, 403):
-                    raise
-                if error.status != 404:
-                    logger.debug("list %s: %s", path, error)
-                    await asyncio.sleep(_RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)])
-                    attempt += 1
-                    continue
-                items, version = [], ""
-            attempt = 0
-            for change in _differences(known, items):
+        changes = follow(self, path, _selectors(label_selector, field_selector), marks)
+        try:
+            async for change in changes:
                 yield change
-            if marks:
-                yield SYNCED, {}
-            if not version:
-                await asyncio.sleep(_RETRY_SECONDS[-1])
-                continue
-            while version:
-                changes = self._watch_once(path, query, version)
-                try:
-                    async for kind, item in changes:
-                        version = item["metadata"]["resourceVersion"]
-                        if kind == "BOOKMARK":
-                            continue
-                        if kind == DELETED:
-                            known.pop(object_key(item), None)
-                        else:
-                            kind = MODIFIED if object_key(item) in known else ADDED
-                            known[object_key(item)] = item
-                        yield kind, item
-                except KubeError as error:
-                    # 410, or the server is away and may come back with another history: list again.
-                    logger.debug("watch %s: %s", path, error)
-                    version = ""
-                    if error.status in (400, 401, 403):
-                        raise
-                finally:
-                    await changes.aclose()
+        finally:
+            await changes.aclose()
 
-    async def _watch_once(
+    async def events(
         self, path: str, query: dict[str, str], version: str
     ) -> AsyncGenerator[tuple[str, Object], None]:
-        """One watch request; ends when the server ends it in good order, KubeError otherwise."""
+        """One watch request from that resourceVersion on: (type, object) as the server has them, bookmarks too.
+
+        Ends when the server ends it in good order, and raises KubeError otherwise.
+        """
         watching = {
             **query,
             "watch": "true",
@@ -395,7 +333,7 @@ class KubeClient:
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=_WATCH_SECONDS + 30),
             ) as response:
                 if response.status >= 400:
-                    raise _refusal(response.status, await response.text(), f"watch {path}")
+                    raise refusal(response.status, await response.text(), f"watch {path}")
                 # By hand: aiohttp's line reader refuses lines of more than 128 KiB (release Secrets, CRDs).
                 rest = b""
                 async for chunk in response.content.iter_any():
@@ -409,46 +347,9 @@ class KubeClient:
                             )
                         yield event["type"], event["object"]
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise _no_answer("watch", path, error) from error
+            raise no_answer("watch", path, error) from error
 
 
 def _selectors(label_selector: str, field_selector: str) -> dict[str, str]:
     given = {"labelSelector": label_selector, "fieldSelector": field_selector}
     return {key: value for key, value in given.items() if value}
-
-
-def _items(answer: Object) -> list[Object]:
-    """The items of a list; a real server leaves apiVersion and kind out of each."""
-    kind = answer["kind"].removesuffix("List")
-    return [{"apiVersion": answer["apiVersion"], "kind": kind, **item} for item in answer["items"] or []]
-
-
-def _differences(known: dict[tuple[str, str], Object], items: list[Object]) -> Iterator[tuple[str, Object]]:
-    """The changes that lead from `known` to `items`; brings `known` up to date as they are taken."""
-    present = {object_key(item): item for item in items}
-    for key in [key for key in known if key not in present]:
-        yield DELETED, known.pop(key)
-    for key, item in present.items():
-        before = known.get(key)
-        if before is not None and before["metadata"].get("uid") != item["metadata"].get("uid"):
-            yield DELETED, known.pop(key)
-            before = None
-        known[key] = item
-        if before is None:
-            yield ADDED, item
-        elif before["metadata"].get("resourceVersion") != item["metadata"].get("resourceVersion"):
-            yield MODIFIED, item
-
-
-def _refusal(status: int, text: str, doing: str) -> KubeError:
-    try:
-        answer = json.loads(text)
-    except ValueError:
-        answer = {}
-    if not isinstance(answer, dict):
-        answer = {}
-    return KubeError(status, answer.get("reason", ""), answer.get("message", "") or text.strip() or doing)
-
-
-def _no_answer(method: str, path: str, error: BaseException) -> KubeError:
-    return KubeError(0, "ConnectionError", f"{method} {path}: {str(error) or type(error).__name__}")

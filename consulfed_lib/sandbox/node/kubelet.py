@@ -20,7 +20,8 @@ from ..controllers.informer import Informers
 from ..layout import ClusterLayout
 from .addresses import AddressPool
 from .inside import JobProgram, PassiveProgram, Predicate
-from .pod_worker import Node, PodWorker
+from .node import Node
+from .pod_worker import PodWorker
 from .workload import Container, Job, Program
 
 logger = logging.getLogger(__name__)

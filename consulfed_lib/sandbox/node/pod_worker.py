@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import logging
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import Any
 
-from ..controllers.client import KubeClient, KubeError, object_key
+from ..controllers.client import KubeError, object_key
 from ..controllers.controller import now
-from ..controllers.events import Recorder
-from ..controllers.informer import Informer, Informers
-from ..controllers.volumes import claim_folder
-from .addresses import AddressPool
-from .dns import ClusterDns
 from .logs import ContainerLog
+from .node import Node, base_environment, make_container, service_account_token, with_addresses
 from .pod_status import PodState, earlier_run, terminated
-from .resolve import EnvError, MountError, Sources, environment, expand, files
+from .resolve import EnvError, MountError, Sources, environment, files
 from .workload import Container, Program
-
-if TYPE_CHECKING:
-    from ..layout import ClusterLayout
 
 logger = logging.getLogger(__name__)
 
@@ -35,35 +23,9 @@ BACKOFF_SECONDS = (0.0, 1.0, 2.0, 5.0, 10.0)
 """Waits before a container is started again; Kubernetes takes 10 s, 20 s, … 5 min."""
 
 _STEADY_SECONDS = 60
-_TOKEN_SECONDS = 365 * 24 * 3600
 _STARTING_SECONDS, _RUNNING_SECONDS = 0.1, 1.0
 _SHUTDOWN_SECONDS = 1
 _RETRY_SECONDS = 0.3
-
-
-@dataclass
-class Node:
-    """What all pods of a cluster's nodes share."""
-
-    cluster: ClusterLayout
-    informers: Informers
-    api_url: str
-    ca_pem: str
-    volatile: Path
-    tools: Mapping[str, Path]
-    addresses: AddressPool
-    events: Recorder
-    pods: Informer
-    secrets: Informer
-    config_maps: Informer
-    services: Informer
-    program_for: Callable[[Container], Program | None]
-    known: str
-    sources_changed: asyncio.Event
-
-    def address_of(self, namespace: str, name: str) -> str:
-        """The address of a pod, also while the API server has not heard of it yet."""
-        return self.addresses.held((namespace, name))
 
 
 class PodWorker:
@@ -80,7 +42,7 @@ class PodWorker:
         self.log = ContainerLog(path)
         self._gone = False
         self._ending = asyncio.Event()
-        self._folder = node.volatile / self.uid
+        self._folder = node.folder_of(pod)
         status = pod.get("status") or {}
         self._state = PodState(
             host_ip=node.cluster.node_addresses[pod["spec"]["nodeName"]],
@@ -114,6 +76,7 @@ class PodWorker:
             if life.done() and not life.cancelled() and life.exception() is not None:
                 # A mistake of ours: told where a person looks, and the pod does not look alive.
                 logger.error("pod %s/%s", *self.key, exc_info=life.exception())
+                await self._end(life)
                 await self._fail(f"the sandbox's kubelet failed: {life.exception()}")
             await ending
             await self._end(life)
@@ -122,7 +85,7 @@ class PodWorker:
                 await self._delete_object()
         except asyncio.CancelledError:
             # The node shuts down: programs end, the objects stay, and start again with the next kubelet.
-            await asyncio.wait_for(self._end(life), _SHUTDOWN_SECONDS + 1)
+            await self._end(life)
             self._clean()
             raise
         finally:
@@ -133,9 +96,10 @@ class PodWorker:
         await asyncio.gather(life, return_exceptions=True)
         if self.program is None:
             return
-        limit = self.program.container.grace + 2 if self._ending.is_set() else _SHUTDOWN_SECONDS
+        patient = self._ending.is_set() and not self._gone
+        limit = self.program.container.grace + 2 if patient else _SHUTDOWN_SECONDS
         try:
-            await asyncio.wait_for(self.program.stop(), 1 if self._gone else limit)
+            await asyncio.wait_for(self.program.stop(), limit)
         except TimeoutError:
             logger.warning("pod %s/%s did not stop within %s s", *self.key, limit)
         await self._close()
@@ -212,8 +176,8 @@ class PodWorker:
             changed = self.node.sources_changed
             await self._wait_with(initial, "")
             try:
-                token = await self._token()
-                pod = self._with_addresses()
+                token = await service_account_token(self.node, self.pod)
+                pod = with_addresses(self.pod, self._state.address, self._state.host_ip)
                 sources = Sources(self.node.secrets, self.node.config_maps, pod)
                 mounted = files(first, sources, token)
             except MountError as error:
@@ -226,81 +190,13 @@ class PodWorker:
                 await asyncio.sleep(_RETRY_SECONDS)
                 continue
             try:
-                env = environment(first, sources, self._base_environment())
+                env = environment(first, sources, base_environment(self.node, pod))
             except EnvError as error:
                 await self._wait_with("CreateContainerConfigError", str(error))
                 await self._event("Warning", "Failed", f"Error: {error}")
                 await changed.wait()
                 continue
-            return self._container(first, pod, token, mounted, env)
-
-    def _container(
-        self, first: Object, pod: Object, token: str, mounted: dict[str, bytes], env: dict[str, str]
-    ) -> Container:
-        node, namespace = self.node, self.key[0]
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        claims = {
-            volume["name"]: volume["persistentVolumeClaim"]["claimName"]
-            for volume in pod["spec"].get("volumes") or []
-            if "persistentVolumeClaim" in volume
-        }
-        claim = next(
-            (claims[one["name"]] for one in first.get("volumeMounts") or [] if one["name"] in claims), ""
-        )
-        data = claim_folder(node.cluster, namespace, claim) if claim else self._folder / "data"
-        data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        words = [*(first.get("command") or []), *(first.get("args") or [])]
-        return Container(
-            cluster=node.cluster,
-            client=KubeClient(node.api_url, node.ca_pem, token, first["name"]),
-            token=token,
-            pod=pod,
-            address=self._state.address,
-            env=env,
-            files=mounted,
-            arguments=[expand(word, env) for word in words],
-            folder=self._folder,
-            data=data,
-            log=self.log.append,
-            tools=node.tools,
-            dns=ClusterDns(namespace, node.services, node.pods, node.address_of),
-        )
-
-    async def _token(self) -> str:
-        """A token of the pod's service account; empty where the pod mounts none."""
-        spec = self.pod["spec"]
-        account = spec.get("serviceAccountName") or "default"
-        sources = (
-            source
-            for volume in spec.get("volumes") or []
-            for source in volume.get("projected", {}).get("sources", [])
-        )
-        if not any("serviceAccountToken" in source for source in sources):
-            return ""
-        return await self.node.informers.client.create_token(
-            self.key[0], account, expires_seconds=_TOKEN_SECONDS, pod=self.pod
-        )
-
-    def _with_addresses(self) -> Object:
-        pod = copy.deepcopy(self.pod)
-        pod["status"] = {
-            **(pod.get("status") or {}),
-            "podIP": self._state.address,
-            "podIPs": [{"ip": self._state.address}],
-            "hostIP": self._state.host_ip,
-            "hostIPs": [{"ip": self._state.host_ip}],
-        }
-        return pod
-
-    def _base_environment(self) -> dict[str, str]:
-        url = urlsplit(self.node.api_url)
-        return {
-            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            "HOSTNAME": self.pod["spec"].get("hostname") or self.key[1],
-            "KUBERNETES_SERVICE_HOST": url.hostname or "",
-            "KUBERNETES_SERVICE_PORT": str(url.port or 443),
-            "KUBERNETES_SERVICE_PORT_HTTPS": str(url.port or 443),
-        }
+            return make_container(self.node, pod, token, mounted, env, self.log.append)
 
     async def _run_program(self, program: Program) -> Object:
         """Start it, follow its readiness, and return how it ended."""
