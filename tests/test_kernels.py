@@ -1,0 +1,113 @@
+"""Kernels that are started ahead: nothing shows of it in a record, and nothing is left of them."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import nbformat
+import psutil
+import pytest
+
+from consulfed_lib.kernels import Kernels
+
+LOOK = """import json, sys
+print(json.dumps({"modules": [name for name in sys.modules if name.startswith("consulfed_lib.steps.")],
+                  "names": [name for name in dir() if "consulfed" in name], "history": list(In)}))"""
+
+
+class Broken(Exception):
+    """Something goes wrong in the middle of a run."""
+
+
+def process(manager: Any) -> psutil.Process:
+    return psutil.Process(manager.provisioner.pid)
+
+
+def is_gone(process: psutil.Process) -> bool:
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """A line of kernels for three notebooks; the first ran one, then something broke while the second was in use."""
+    import papermill
+
+    folder = tmp_path_factory.mktemp("kernels")
+    seen = SimpleNamespace(output=folder / "out.ipynb", processes=[])
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(LOOK)]), folder / "in.ipynb")
+    try:
+        with Kernels(["00-preflight", "01-primary-setup", "02-secret-transfer"]) as kernels:
+            seen.folder = kernels._folder
+            with kernels.next() as manager:
+                papermill.execute_notebook(
+                    folder / "in.ipynb", seen.output, kernel_name="python3", km=manager, progress_bar=False
+                )
+                seen.live = [process(each) for each in kernels._live]
+                seen.mode = stat.S_IMODE(seen.folder.stat().st_mode)
+                seen.transport = manager.transport
+                seen.tcp = process(manager).net_connections("inet")
+                seen.unix = {each.laddr for each in process(manager).net_connections("unix") if each.laddr}
+                first = process(manager)
+            seen.first_is_gone = is_gone(first)
+            with kernels.next():
+                seen.live = list({*seen.live, *(process(each) for each in kernels._live)})
+                raise Broken
+    except Broken:
+        seen.broke = True
+    return seen
+
+
+def cell(ran: SimpleNamespace) -> dict[str, Any]:
+    return json.loads(Path(ran.output).read_text())["cells"][0]
+
+
+def printed(ran: SimpleNamespace) -> dict[str, Any]:
+    return json.loads("".join(cell(ran)["outputs"][0]["text"]))
+
+
+def test_starting_ahead_does_not_count_as_a_cell(ran):
+    """The record's first cell is In[1], with nothing before it: what was imported ahead was no cell."""
+    assert cell(ran)["execution_count"] == 1
+    assert printed(ran)["history"] == ["", LOOK]
+
+
+def test_the_step_is_imported_ahead(ran):
+    """That is what it is for: nobody waits for imports. It is the notebook's own step."""
+    assert "consulfed_lib.steps.preflight" in printed(ran)["modules"]
+
+
+def test_a_kernel_speaks_over_unix_sockets_in_a_private_folder(ran):
+    """On TCP any user of the machine could listen to a run, or take part in it.
+
+    ipykernel keeps one TCP port of its own, through which processes that a cell forks print (iostream.IOPubThread);
+    nobody is connected to it, and it takes nothing without its random key.
+    """
+    assert ran.transport == "ipc"
+    channels = {Path(name) for name in ran.unix if name.startswith(str(ran.folder))}
+    assert len(channels) == 5
+    assert ran.mode & 0o077 == 0
+    assert [each.status for each in ran.tcp] in ([], [psutil.CONN_LISTEN])
+
+
+def test_a_kernel_ends_with_its_notebook(ran):
+    """Not only with the whole run: each holds a hundred megabytes, and secrets."""
+    assert ran.first_is_gone
+
+
+def test_after_an_error_no_kernel_and_no_folder_is_left(ran):
+    """Neither the one in use nor those that were started ahead."""
+    assert ran.broke
+    assert len(ran.live) == 3
+    assert [each for each in ran.live if not is_gone(each)] == []
+    assert not ran.folder.exists()
+
+
+def test_a_line_of_no_notebooks_leaves_nothing():
+    """Nothing to run is nothing to start."""
+    with Kernels([]) as kernels:
+        assert kernels._live == []
+    assert not kernels._folder.exists()
