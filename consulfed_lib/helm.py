@@ -7,15 +7,12 @@ in an argument list. (pyhelm3 wraps the same CLI for asyncio only, and cannot te
 from __future__ import annotations
 
 import base64
-import ctypes
 import gzip
 import json
 import os
 import re
-import signal
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,6 +21,7 @@ from typing import Any
 
 import yaml
 
+from .children import ended_with_us
 from .cluster import Cluster, resource_path
 from .errors import ApplyError, ClusterError, ToolError
 from .params import Chart
@@ -32,8 +30,6 @@ from .places import find_program
 RUNNER_LABEL = "consulfed-runner"
 """Label of a release's Secret: `<host>.<pid>.<start time>` of the process that runs Helm, so that a release left
 in `pending-…` by a killed run of ours can be told from one that somebody is working on."""
-
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -130,15 +126,21 @@ class Helm:
         return yaml.load(self._run(["show", "chart", *self._chart(chart)]), Loader=_Loader) or {}
 
     def preview(
-        self, name: str, namespace: str, chart: Chart, values: Mapping[str, Any]
+        self, name: str, namespace: str, chart: Chart, values: Mapping[str, Any], installed: bool
     ) -> list[dict[str, Any]]:
         """The objects that an install or upgrade would leave, rendered against the cluster; nothing is written.
 
-        Secrets are left out by Helm itself (`--hide-secret`); hooks are not objects of the release.
+        `helm template` and not `upgrade --dry-run`, which refuses while a killed run's revision is pending. What
+        Secrets would hold is dropped at once; hooks are not objects of the release.
         """
-        words = ["upgrade", name, *self._chart(chart), "--install", "--dry-run=server", "--hide-secret"]
-        text = self._run([*words, *self._target(namespace), "-f", "-", "-o", "json"], json.dumps(values))
-        return parse_manifest(json.loads(text).get("manifest", ""))
+        words = ["template", name, *self._chart(chart), "--dry-run=server", "--no-hooks"]
+        words += ["--is-upgrade"] if installed else []
+        text = self._run([*words, *self._target(namespace), "-f", "-"], json.dumps(values))
+        hidden = {"data", "stringData"}
+        return [
+            {key: value for key, value in each.items() if each.get("kind") != "Secret" or key not in hidden}
+            for each in parse_manifest(text)
+        ]
 
     def upgrade(
         self,
@@ -169,7 +171,7 @@ class Helm:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
-            preexec_fn=_end_with_us if sys.platform == "linux" else None,
+            preexec_fn=ended_with_us(),
         )
         watcher.start()
         try:
@@ -188,14 +190,6 @@ class Helm:
                 _hint(errors) or "mend the cause and run the same notebook again; it goes on from here",
                 details,
             )
-
-
-def _end_with_us() -> None:
-    """In the child, before Helm starts: be told to stop when the kernel that started it dies, however it dies.
-
-    Otherwise a killed run leaves a Helm behind that goes on changing the cluster, unseen.
-    """
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def runner_label(pid: int | None = None) -> str:

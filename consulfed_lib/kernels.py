@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from .children import ended_with_us
 from .steps import NOTEBOOKS
 
 
@@ -51,7 +52,9 @@ class Kernels:
             connection_file=str(self._folder / f"{len(self._waiting)}.json"),
         )
         module = f"consulfed_lib.steps.{NOTEBOOKS[name][0]}"
-        manager.start_kernel(extra_arguments=[f"--IPKernelApp.exec_lines=['import {module}']"])
+        manager.start_kernel(
+            extra_arguments=[f"--IPKernelApp.exec_lines=['import {module}']"], preexec_fn=ended_with_us()
+        )
         self._ready.append(manager)
         self._live.append(manager)
 

@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -173,19 +173,25 @@ def _interruptible(work: Callable[[], Any], kernel: Any) -> None:
     """Run papermill beside the main thread, so that Ctrl-C and SIGTERM reach us and not its own handlers.
 
     An interrupt is passed on to the kernel: the cell stops what it does in good order (Helm included), the error
-    stands in the notebook, and the file is finished. A second one gives up waiting for that.
+    stands in the notebook, and the file is finished. A second Ctrl-C gives up waiting for that.
     """
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(work)
         try:
             future.result()
         except KeyboardInterrupt:
-            kernel.interrupt_kernel()
             try:
-                future.result(timeout=45)
-            except (KeyboardInterrupt, TimeoutError):
+                # Between two cells an interrupt is lost, so it is sent again; late enough not to disturb a Helm that
+                # is stopping in good order.
+                for patience in (1, 10, 30):
+                    kernel.interrupt_kernel()
+                    if wait([future], timeout=patience).done:
+                        break
+            except KeyboardInterrupt:
+                pass
+            if not future.done():
                 kernel.shutdown_kernel(now=True)
-                raise KeyboardInterrupt from None
+            future.exception()
             raise
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from .. import helm
@@ -72,12 +73,14 @@ class Installation:
         verb = "would change" if found else "would create"
         what = f"release {self.of.release}, chart {chart.ref} {chart.version}"
         rows.append(Change("release", subject, verb, what, undo=self._undo(found)))
-        if there or not found:
-            preview = helm.Helm(self.cluster).preview(self.of.release, self.namespace, chart, self.values)
-            more, diffs = _compare(subject, found.objects if found else (), preview)
-            rows += more
-            shown += diffs
-        return rows, shown
+        rows += [
+            Change("clear-the-way", subject, "would change", what) for what, _ in self._in_the_way(found)
+        ]
+        preview = helm.Helm(self.cluster).preview(
+            self.of.release, self.namespace, chart, self.values, installed=found is not None
+        )
+        more, diffs = _compare(subject, found.objects if found else (), preview)
+        return rows + more, shown + diffs
 
     def plan(self, more: list[Change]) -> Plan:
         rows, shown = self.plan_rows()
@@ -100,20 +103,25 @@ class Installation:
     def clear_the_way(self) -> Change:
         """What a killed or failed run of ours left, and Helm would stop at: a pending release, a failed hook Job."""
         done = []
-        found = self.release()
+        for what, mend in self._in_the_way(self.release()):
+            mend()
+            done.append(what)
+        outcome = "changed" if done else "unchanged"
+        return Change("clear-the-way", self.of.datacenter, outcome, "; ".join(done) or "nothing left over")
+
+    def _in_the_way(self, found: helm.Release | None) -> list[tuple[str, Callable[[], object]]]:
+        """(what is in the way, what mends it), for each thing."""
+        things: list[tuple[str, Callable[[], object]]] = []
         if found and found.pending:
-            helm.mark_failed(self.cluster, found)
-            done.append(f"revision {found.revision} of the release, left {found.status}, marked failed")
+            what = f"revision {found.revision} of the release, left {found.status} by a killed run: marked failed"
+            things.append((what, partial(helm.mark_failed, self.cluster, found)))
         for job in self.cluster.list("jobs", self.namespace, f"release={self.of.release}"):
-            if failed_job(job) or (found and not self.is_installed(found) and _is_hook(job)):
-                self.cluster.delete("jobs", self.namespace, job["metadata"]["name"])
-                done.append(f"left-over Job {job['metadata']['name']} deleted")
-        return Change(
-            "clear-the-way",
-            self.of.datacenter,
-            "changed" if done else "unchanged",
-            "; ".join(done) or "nothing left over",
-        )
+            name = job["metadata"]["name"]
+            # A hook Job outlives the Helm that waited for it, and its name is then taken (consul-helm #986).
+            if failed_job(job) or (_is_hook(job) and not self.is_installed(found)):
+                delete = partial(self.cluster.delete, "jobs", self.namespace, name)
+                things.append((f"left-over Job {name}: deleted", delete))
+        return things
 
     def upgrade(self) -> Change:
         """Helm, hooks included. Its own watcher tells what is being waited for."""

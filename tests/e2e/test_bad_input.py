@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import signal
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -82,36 +80,6 @@ def test_a_gateway_that_gets_no_address(sandbox: Sandbox, params) -> None:
         assert "gateway address none yet" in said(done)
     longer = params(mesh_gateway={"port": 8555}, timeouts={"install": 120, "ready": 60, "federation": 120})
     again = sandbox.run(longer, "--apply")
-    assert again.returncode == 0, again.stderr
-
-
-def test_a_killed_run_goes_on(sandbox: Sandbox, params) -> None:
-    """SIGTERM in the middle leaves a finished notebook without a result; the next run completes."""
-    path = params(mesh_gateway={"port": 8555}, global_name="consul", proxy_defaults_mode="remote")
-    command = [
-        sys.executable,
-        "-m",
-        "consulfed_lib.cli",
-        "run",
-        str(path),
-        "--apply",
-        "-o",
-        str(sandbox.records),
-    ]
-    process = subprocess.Popen(
-        command, env=sandbox.env, stdout=subprocess.PIPE, text=True, cwd=sandbox.folder
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("01-primary-setup"):
-            process.send_signal(signal.SIGTERM)
-            break
-    process.stdout.read()
-    assert process.wait(60) == 130
-    assert "01-primary-setup" not in {n for n, r in sandbox.results().items() if r}
-    for notebook in sandbox.newest_record().glob("*.ipynb"):
-        assert json.loads(notebook.read_text())["metadata"]["papermill"]["end_time"]
-    again = sandbox.run(path, "--apply")
     assert again.returncode == 0, again.stderr
 
 
