@@ -14,6 +14,7 @@ import yaml
 from . import pki
 from .apiserver import ApiServer, User
 from .consul_k8s import JOBS, PASSIVE, run_consul_k8s
+from .consul_k8s.admission import admit
 from .controllers import run_controllers
 from .controllers.client import KubeClient
 from .layout import API_PORT, ClusterLayout
@@ -65,6 +66,7 @@ class Cluster:
             cluster_ips=layout.cluster_ips,
             snapshot=layout.folder / "objects.json",
         )
+        self.server.webhook = lambda name, new, old, existing: admit(new, existing)
 
     async def start(self) -> None:
         """Returns when the API server answers, and the kubelet has registered every node with it."""
