@@ -16,6 +16,22 @@ from .children import ended_with_us
 from .steps import NOTEBOOKS
 
 
+def new_manager(connection_file: Path) -> Any:
+    """The manager of a kernel that has not started yet, for papermill's `km`.
+
+    Its sockets are made beside the connection file, whose path must stay short.
+    """
+    from jupyter_client.manager import KernelManager
+
+    return KernelManager(
+        kernel_name="python3",
+        transport="ipc",
+        # nbclient waits for messages on its event loop; a blocking client there would hide the death of the kernel.
+        client_class="jupyter_client.asynchronous.AsyncKernelClient",
+        connection_file=str(connection_file),
+    )
+
+
 class Kernels:
     """A line of kernels, one a notebook; at most two are ahead of the notebook that runs.
 
@@ -43,14 +59,8 @@ class Kernels:
         """Start the next notebook's kernel; it imports that notebook's step by itself, outside of any cell."""
         if not self._waiting:
             return
-        from jupyter_client.manager import KernelManager
-
         name = self._waiting.pop(0)
-        manager = KernelManager(
-            kernel_name="python3",
-            transport="ipc",
-            connection_file=str(self._folder / f"{len(self._waiting)}.json"),
-        )
+        manager = new_manager(self._folder / f"{len(self._waiting)}.json")
         module = f"consulfed_lib.steps.{NOTEBOOKS[name][0]}"
         manager.start_kernel(
             extra_arguments=[f"--IPKernelApp.exec_lines=['import {module}']"], preexec_fn=ended_with_us()
