@@ -683,4 +683,4 @@ def test_cleanup_of_a_failed_job(world: World) -> None:
     status = {"status": {"conditions": conditions}}
     world.run(world.client.merge_patch("batch/v1", "jobs", "failed", status, NAMESPACE, subresource="status"))
     assert world.job("server-acl-init-cleanup", "-k8s-namespace=consul", "failed") == 1
-    assert "reached its backoff limit" in world.lines[-1]
+    assert "its backoff limit is reached" in world.lines[-1]

@@ -130,7 +130,7 @@ async def component(work: AclWork, name: str, rules: str, method: str, *, is_glo
     )
     await until_succeeds(
         work.log,
-        f"update or create acl role for {role}",
+        f"writing role {role}",
         lambda: ensure_role(work.consul, work.primary, role, f"ACL Role for {account}", [policy]),
     )
     async with work.at_primary() if is_global else contextlib.nullcontext(work.consul) as consul:
@@ -158,9 +158,9 @@ async def anonymous_token(work: AclWork) -> None:
         quiet=True,
     )
     work.log.info(
-        "Success: updating anonymous token with policy"
+        "Success: giving the anonymous token its policy"
         if written
-        else "skipping creating anonymous token since it already exists"
+        else "The anonymous token has its policy already"
     )
 
 

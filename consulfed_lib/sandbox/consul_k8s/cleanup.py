@@ -22,18 +22,18 @@ async def delete_completed_job(container: Container, log: JobLog) -> None:
     if not namespace:
         raise JobFailed("-k8s-namespace must be set")
     if not name:
-        raise JobFailed("Must have one arg: the job name to delete")
+        raise JobFailed("the command does not name the Job to delete")
     log.info(f'waiting for job "{name}" to complete successfully')
     limit = given.flag("timeout", _DEFAULT_TIMEOUT)
     try:
         async with asyncio.timeout(seconds(limit)):
             found = await _wait_completed(container, namespace, name)
     except TimeoutError:
-        raise JobFailed(f"timeout {limit} has been reached, exiting without deleting job") from None
+        raise JobFailed(f'job "{name}" did not complete within {limit}: it is left as it is') from None
     except KubeError as error:
         raise JobFailed(f'Error getting job "{name}": {error}') from error
     if not found:
-        log.info(f'job "{name}" does not exist, no need to delete')
+        log.info(f'job "{name}" does not exist: nothing to delete')
         return
     log.info(f'job "{name}" has succeeded, deleting')
     try:
@@ -59,7 +59,7 @@ async def _wait_completed(container: Container, namespace: str, name: str) -> bo
             return True
         for condition in status.get("conditions", []):
             if condition["type"] == "Failed" and condition["status"] == "True":
-                raise JobFailed(f'job "{name}" has reached its backoff limit and will never complete')
+                raise JobFailed(f'job "{name}" has failed for good: its backoff limit is reached')
         await asyncio.sleep(0.2)
 
 

@@ -130,7 +130,7 @@ class ConfigEntrySync:
             elif migrates:
                 raise SyncFailed(
                     "MigrationFailedError",
-                    "migration failed: Kubernetes resource does not match existing Consul config entry: "
+                    "the entry in Consul cannot be taken over, because it differs: "
                     f"consul={json.dumps(existing)}, kube={json.dumps(entry)}",
                 )
             elif not is_ours:

@@ -36,25 +36,25 @@ async def create_federation_secret(container: Container, log: JobLog) -> None:
     data: dict[str, bytes] = {}
     if given.flag("gossip-key-file"):
         data["gossipEncryptionKey"] = _gossip_key(container, given.flag("gossip-key-file"))
-        log.info("Gossip encryption key retrieved successfully")
+        log.info("The gossip key is read")
     data["caCert"] = _file(container, "server CA cert", given.flag("server-ca-cert-file"))
-    log.info("Server CA cert retrieved successfully")
+    log.info("The server CA's certificate is read")
     data["caKey"] = _file(container, "server CA key", given.flag("server-ca-key-file"))
-    log.info("Server CA key retrieved successfully")
+    log.info("The server CA's key is read")
     token = b""
     if given.is_on("export-replication-token"):
         token = await _replication_token(container, namespace, prefix, log)
         data["replicationToken"] = token
     data["serverConfigJSON"] = await _server_config(container, given, token.decode(), log)
     name = f"{prefix}-federation"
-    log.info("Creating/updating Kubernetes secret", name=name, ns=namespace)
+    log.info("Writing the federation secret", name=name, ns=namespace)
     try:
         replaced = await write_secret(container.client, namespace, name, data)
     except KubeError as error:
-        raise JobFailed(f"Error creating/updating federation secret: {error}") from error
+        raise JobFailed(f"cannot write the federation secret: {error}") from error
     if replaced:
-        log.info("Secret already exists, updating instead")
-    log.info("Successfully created/updated federation secret", name=name, ns=namespace)
+        log.info("It was there already: its contents are replaced")
+    log.info("The federation secret is written", name=name, ns=namespace)
 
 
 def _gossip_key(container: Container, path: str) -> bytes:
@@ -73,13 +73,13 @@ def _file(container: Container, what: str, path: str) -> bytes:
 
 async def _replication_token(container: Container, namespace: str, prefix: str, log: JobLog) -> bytes:
     name = f"{prefix}-acl-replication-acl-token"
-    log.info("Retrieving replication token from secret", secret=name, ns=namespace)
+    log.info("Reading the replication token", secret=name, ns=namespace)
 
     async def read() -> dict[str, bytes]:
         try:
             data = await read_secret(container.client, namespace, name)
         except KubeError as error:
-            raise JobFailed(f"error retrieving replication token: {error}") from error
+            raise JobFailed(f"cannot read the replication token: {error}") from error
         if data is None:
             raise KubeError(
                 404, "NotFound", f"secret not yet created, retrying: secret={name} ns={namespace}"
@@ -89,7 +89,7 @@ async def _replication_token(container: Container, namespace: str, prefix: str, 
     data = await until_succeeds(log, "reading the replication token", read, quiet=True)
     if TOKEN_KEY not in data:
         raise JobFailed(f"expected key '{TOKEN_KEY}' in secret {name} not set")
-    log.info("Replication token retrieved successfully")
+    log.info("The replication token is read")
     return data[TOKEN_KEY]
 
 
@@ -101,12 +101,12 @@ async def _server_config(container: Container, given: Options, token: str, log: 
         raise JobFailed(str(error)) from error
     service = given.flag("mesh-gateway-service-name")
     async with consul_of(container, place, token) as consul:
-        log.info("Retrieving datacenter name from Consul")
+        log.info("Asking Consul for the datacenter's name")
         datacenter = await until_succeeds(
             log, "retrieving current datacenter", lambda: _datacenter(consul), quiet=True
         )
-        log.info("Successfully retrieved datacenter name")
-        log.info("Retrieving mesh gateway addresses from Consul")
+        log.info("The datacenter is known", name=datacenter)
+        log.info("Asking Consul for the mesh gateways' addresses")
         gateways = await until_succeeds(
             log, "looking up mesh gateways", lambda: _gateways(consul, service), quiet=True
         )

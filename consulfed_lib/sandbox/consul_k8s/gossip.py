@@ -33,5 +33,5 @@ async def gossip_encryption_autogenerate(container: Container, log: JobLog) -> N
     try:
         await create_secret(container.client, namespace, name, {key: value})
     except KubeError as error:
-        raise JobFailed(f"Failed to create Kubernetes secret {name}: {error.message}") from error
+        raise JobFailed(f"cannot create Secret {name}: {error.message}") from error
     log.info("Gossip encryption key created", secret=name, ns=namespace)

@@ -54,7 +54,7 @@ async def server_acl_init(container: Container, log: JobLog) -> None:
         raise JobFailed(f"server-acl-init did not come to its end within {limit}") from None
     except ValueError as error:
         raise JobFailed(str(error)) from error
-    log.info("server-acl-init completed successfully")
+    log.info("ACLs are set up")
 
 
 async def _run(work: AclWork) -> None:
@@ -62,7 +62,7 @@ async def _run(work: AclWork) -> None:
     replication_token = _token_file(work, "acl-replication-token-file")
     creates_replication_token = given.is_on("create-acl-replication-token")
     if replication_token and not creates_replication_token:
-        log.info("ACL replication is enabled so skipping Consul server ACL bootstrapping")
+        log.info("This datacenter replicates ACLs: not bootstrapped, the replication token does everything")
         work.consul.token = replication_token
     else:
         work.consul.token = await _bootstrap_token(work)
@@ -118,9 +118,9 @@ async def _bootstrap_token(work: AclWork) -> str:
     )
     token = (secret or {}).get(key, b"").decode().strip()
     if token:
-        log.info("Found bootstrap token in secrets backend", secret=name)
+        log.info("ACLs were bootstrapped before, the token is there", secret=name)
         return token
-    log.info("No bootstrap token found in secrets backend, continuing to ACL bootstrapping", secret=name)
+    log.info("There is no bootstrap token yet: bootstrapping ACLs", secret=name)
     token = await until_succeeds(
         log, "bootstrapping ACLs - PUT /v1/acl/bootstrap", lambda: _bootstrap(work.consul, name)
     )
@@ -139,8 +139,8 @@ async def _bootstrap(consul: ConsulApi, secret_name: str) -> str:
     except ConsulError as error:
         if error.status == 403:
             raise JobFailed(
-                "ACLs already bootstrapped but unable to find the bootstrap token in the secrets backend. "
-                f"Store a token with acl:write permission in the secret {secret_name}"
+                "ACLs already bootstrapped but unable to find the bootstrap token: "
+                f"put a token that has acl:write into Secret {secret_name}"
             ) from error
         raise
 

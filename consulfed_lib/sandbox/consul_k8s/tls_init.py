@@ -24,7 +24,7 @@ async def tls_init(container: Container, log: JobLog) -> None:
     if not prefix:
         raise JobFailed("-name-prefix must be set")
     if bool(given.flag("ca")) != bool(given.flag("key")):
-        raise JobFailed("either both -ca and -key or neither must be set")
+        raise JobFailed("-ca and -key go together: only one of them is set")
     if given.flag("ca"):
         log.info("Using the CA from the given files", ca=given.flag("ca"))
         certificate, key = (_file(container, given.flag(name)) for name in ("ca", "key"))
@@ -36,7 +36,7 @@ async def tls_init(container: Container, log: JobLog) -> None:
     try:
         server_certificate, server_key = make_server_certificate(certificate, key, name, names, days)
     except ValueError as error:
-        raise JobFailed(f"Error generating server certificate: {error}") from error
+        raise JobFailed(f"cannot make a server certificate: {error}") from error
     replaced = await write_secret(
         container.client,
         namespace,
@@ -76,7 +76,7 @@ def _file(container: Container, path: str) -> bytes:
     try:
         return container.files[path]
     except KeyError:
-        raise JobFailed(f"Error reading provided CA file: {path} does not exist") from None
+        raise JobFailed(f"the given CA file {path} does not exist") from None
 
 
 def _days(given: Options) -> int:

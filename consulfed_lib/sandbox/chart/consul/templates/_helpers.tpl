@@ -209,3 +209,16 @@ nodeSelector: {{ . | nindent 2 }}
 priorityClassName: {{ . | quote }}
 {{- end }}
 {{- end }}
+
+{{/* Stop, with a message, if something holds: (list condition message) */}}
+{{- define "consul.refuse" -}}
+{{- if index . 0 }}{{ fail (index . 1) }}{{ end -}}
+{{- end }}
+
+{{/* Stop if only one half of a reference to a Secret is given: (list reference "its path") */}}
+{{- define "consul.refuseHalf" -}}
+{{- $reference := index . 0 -}}
+{{- if ne (empty $reference.secretName) (empty $reference.secretKey) -}}
+{{- fail (printf "%[1]s needs secretName and secretKey: only one of the two is set." (index . 1)) -}}
+{{- end -}}
+{{- end }}
