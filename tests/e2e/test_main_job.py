@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import psutil
+import pytest
 
 from .conftest import PARAMS, ROOT, Sandbox, leaks
 
@@ -133,6 +134,16 @@ def test_the_copy_carries_only_data_and_label(sandbox: Sandbox) -> None:
     metadata = json.loads(text)["metadata"]
     assert metadata["labels"] == {"managed-by": "consul-k8s"}
     assert not metadata.get("annotations")
+
+
+def test_a_second_proxy_defaults_is_refused(sandbox: Sandbox, tmp_path: Path) -> None:
+    """The API server asks consul-k8s' webhook, which allows one ProxyDefaults, named global."""
+    manifest = tmp_path / "other.yaml"
+    manifest.write_text(
+        "apiVersion: consul.hashicorp.com/v1alpha1\nkind: ProxyDefaults\nmetadata: {name: other}\nspec: {}\n"
+    )
+    with pytest.raises(AssertionError, match='denied the request: .*must be "global"'):
+        sandbox.kubectl("sandbox-dc1", "-n", "consul", "apply", "-f", str(manifest))
 
 
 def test_the_federated_sandbox_fits_its_memory(sandbox: Sandbox) -> None:

@@ -9,7 +9,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from consulfed_lib.sandbox.consul_k8s.admission import admit, is_guarded
+from consulfed_lib.sandbox.consul_k8s.admission import admit
 from consulfed_lib.sandbox.consul_k8s.certificates import make_ca, make_server_certificate
 from consulfed_lib.sandbox.consul_k8s.config_entries import config_entry, same_content
 from consulfed_lib.sandbox.consul_k8s.create_federation_secret import wan_addresses
@@ -283,14 +283,6 @@ def test_admission() -> None:
     assert "must be" in str(admit(proxy_defaults(name="other"), []))
     assert "only one global entry" in str(admit(proxy_defaults(), [proxy_defaults(namespace="default")]))
     assert "spec.meshGateway.mode" in str(admit(proxy_defaults("lokal"), []))
-
-
-def test_admission_needs_the_webhook() -> None:
-    """Where no release has registered the webhook, nobody refuses."""
-    rule = {"apiGroups": ["consul.hashicorp.com"], "resources": ["proxydefaults"]}
-    assert is_guarded([{"webhooks": [{"rules": [rule]}]}], "proxydefaults")
-    assert not is_guarded([{"webhooks": [{"rules": [rule]}]}, {}], "servicedefaults")
-    assert not is_guarded([], "proxydefaults")
 
 
 def test_job_log_lines() -> None:

@@ -1,4 +1,4 @@
-"""What the webhook of consul-k8s would refuse, as a function: the emulated API server calls no webhooks."""
+"""What the webhook of consul-k8s would refuse, as a function: the API server asks it for every configured webhook."""
 
 from __future__ import annotations
 
@@ -30,16 +30,3 @@ def admit(item: dict[str, Any], existing: Iterable[dict[str, Any]]) -> str | Non
             f'"{mode}": must be one of "remote", "local", "none", ""'
         )
     return None
-
-
-def is_guarded(webhooks: Iterable[dict[str, Any]], plural: str) -> bool:
-    """Whether a MutatingWebhookConfiguration sends `plural` of consul.hashicorp.com to consul-k8s.
-
-    Without one, as with a release that is gone, a real cluster would refuse nothing.
-    """
-    return any(
-        "consul.hashicorp.com" in rule.get("apiGroups", []) and plural in rule.get("resources", [])
-        for configuration in webhooks
-        for webhook in configuration.get("webhooks") or []
-        for rule in webhook.get("rules") or []
-    )
