@@ -13,12 +13,13 @@ import ipaddress
 import json
 import socket
 import ssl
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -33,6 +34,9 @@ from consulfed_lib.cluster import Cluster
 from consulfed_lib.consul import Consul
 from consulfed_lib.errors import ClusterError
 from consulfed_lib.redact import Secret
+
+# As `consulfed run` does: nbformat would compile a grammar of IRIs for more than a second, and no notebook has one.
+sys.modules.setdefault("rfc3987_syntax", cast(Any, None))
 
 TOKEN = "bearer-token-that-nobody-may-read"
 COOKIE = "session-cookie-that-nobody-may-read"

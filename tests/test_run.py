@@ -9,11 +9,10 @@ import json
 import os
 import signal
 import stat
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import nbformat
 import pytest
@@ -123,7 +122,6 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 @pytest.fixture
 def notebook(monkeypatch, tmp_path) -> Callable[..., Path]:
     """Makes `00-preflight.ipynb` of these cells, in a folder that `run` takes for the notebooks'."""
-    monkeypatch.setitem(sys.modules, "rfc3987_syntax", cast(Any, None))  # as `run` does it: saves a second
     folder = tmp_path / "notebooks"
     folder.mkdir()
     monkeypatch.setattr(run, "notebooks_folder", lambda: folder)
