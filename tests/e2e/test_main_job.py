@@ -142,7 +142,7 @@ def test_a_second_proxy_defaults_is_refused(sandbox: Sandbox, tmp_path: Path) ->
     manifest.write_text(
         "apiVersion: consul.hashicorp.com/v1alpha1\nkind: ProxyDefaults\nmetadata: {name: other}\nspec: {}\n"
     )
-    with pytest.raises(AssertionError, match='denied the request: .*must be "global"'):
+    with pytest.raises(AssertionError, match=r'denied the request: .*must be "global"'):
         sandbox.kubectl("sandbox-dc1", "-n", "consul", "apply", "-f", str(manifest))
 
 
