@@ -83,6 +83,12 @@ class Table:
     def data(self) -> list[dict[str, Any]]:
         return [asdict(row) for row in self.rows]
 
+    def frame(self) -> Any:
+        """The rows as a pandas DataFrame, for who wants to filter and sort them."""
+        import pandas
+
+        return pandas.DataFrame(self.data(), columns=list(self.columns))
+
     def summary(self) -> str:
         return f"{len(self.rows)} rows"
 

@@ -6,12 +6,13 @@ import re
 from importlib import import_module
 from pathlib import Path
 
+import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from consulfed_lib import errors
 from consulfed_lib.checks import CATALOGUE
-from consulfed_lib.params import Federation
+from consulfed_lib.params import Federation, check
 from consulfed_lib.steps import NOTEBOOKS
 
 README = Path(__file__).parents[1] / "README.md"
@@ -21,13 +22,9 @@ def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
     value = field.default
-    return (
-        ""
-        if isinstance(value, BaseModel)
-        else f"`{str(value).lower()}`"
-        if isinstance(value, bool)
-        else f"`{value}`"
-    )
+    if isinstance(value, BaseModel):
+        return ""
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`" if value != "" else "empty"
 
 
 def _rows(model: type[BaseModel], prefix: str = "") -> list[str]:
@@ -36,7 +33,9 @@ def _rows(model: type[BaseModel], prefix: str = "") -> list[str]:
         inner = field.annotation
         many = getattr(inner, "__origin__", None) is list
         inner = inner.__args__[0] if many else inner  # type: ignore[union-attr]
-        rows.append(f"| `{prefix}{name}` | {_default(field)} | {field.description} |")
+        rows.append(
+            f"| `{prefix}{name}` | {_default(field)} | {str(field.description).replace('<', '&lt;')} |"
+        )
         if isinstance(inner, type) and issubclass(inner, BaseModel) and not many:
             rows += _rows(inner, f"{prefix}{name}.")
     return rows
@@ -105,6 +104,12 @@ def test_every_command_is_in_the_readme() -> None:
         f"make {name}" for name in targets if name not in {"lint", "clean"} and f"make {name}" not in text
     ]
     assert not missing
+
+
+def test_the_example_of_real_clusters_is_well() -> None:
+    """The params file that the README shows for real clusters passes the check."""
+    example = yaml.safe_load(re.findall(r"```yaml\n(.*?)```", README.read_text(), re.DOTALL)[0])
+    assert check(example, "the README").primary.datacenter == "dc1"
 
 
 if __name__ == "__main__":

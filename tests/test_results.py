@@ -183,3 +183,10 @@ def test_a_results_facts_are_escaped_in_html():
     html = result(notebook=NASTY, subject=NASTY, facts={NASTY: NASTY})._repr_mimebundle_()["text/html"]
     assert "script" not in Texts(html).tags
     assert Texts(html).texts.count(NASTY) == 4
+
+
+def test_rows_are_a_frame_for_who_wants_to_filter_them() -> None:
+    """A table gives a DataFrame with its own columns, empty or not."""
+    table = Findings("Checks", [Finding("a", "dc1", "ok", "x"), Finding("b", "dc2", "error", "y", "z")])
+    assert list(table.frame().query("severity == 'error'").id) == ["b"]
+    assert list(Findings("Checks").frame().columns) == list(Findings.columns)
