@@ -65,7 +65,13 @@ class Consul:
             raise ClusterError(
                 f"{self._where} answers {status} to GET {url}: {words}", "see that message", status=status
             )
-        return json.loads(body) if body else None
+        try:
+            return json.loads(body) if body else None
+        except ValueError:
+            raise ClusterError(
+                f"{self._where} answers GET {url} with something that is not JSON.",
+                "see what listens on that port",
+            ) from None
 
     def _answer(self, url: str, headers: dict[str, str]) -> tuple[int, bytes]:
         for attempt in (1, 2):

@@ -1,10 +1,11 @@
 """Kernels for a run, each started while the notebook before it still works, so that nobody waits for imports.
 
-They speak over Unix sockets in a private folder instead of TCP, which any user of the machine could listen to.
+Their channels are Unix sockets in a private folder, not TCP, which any user of the machine could listen to.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -12,8 +13,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from .children import ended_with_us
 from .steps import NOTEBOOKS
+
+_PREFIX = "consulfed-run-"
+
+
+def _sweep() -> None:
+    """Remove what runs of ours left that were killed: folders of sockets that nobody listens to any more."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        pid = folder.name.removeprefix(_PREFIX).partition("-")[0]
+        if pid.isdigit() and not psutil.pid_exists(int(pid)) and folder.stat().st_uid == os.getuid():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def new_manager(connection_file: Path) -> Any:
@@ -40,9 +53,9 @@ class Kernels:
 
     def __init__(self, notebooks: Sequence[str]):
         self._waiting = list(notebooks)
-        self._folder = Path(
-            tempfile.mkdtemp(prefix="consulfed-")
-        )  # 0700, and short: a socket's path may have 107
+        _sweep()
+        # 0700, and short: the path of a socket may have 107 characters.
+        self._folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
         self._ready: list[Any] = []
         self._live: list[Any] = []
 

@@ -26,6 +26,20 @@ _DATACENTER = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML in which a key that stands twice is a mistake: PyYAML would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    problem=f"the key `{key.value}` stands twice", problem_mark=key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -150,7 +164,7 @@ def load(path: str | Path) -> Federation:
     except UnicodeDecodeError:
         raise ParamsError(f"The params file {source} is not text in UTF-8.", "save it as UTF-8") from None
     try:
-        raw = yaml.safe_load(text)
+        raw = yaml.load(text, Loader=_UniqueKeys)
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f", line {where.line + 1}, column {where.column + 1}" if where else ""
@@ -224,7 +238,8 @@ def _sentence(item: dict[str, Any]) -> str:
     if kind == "literal_error":
         return f"{place}: {value!r}; expected {item['ctx']['expected']}"
     if kind in _EXPECTED:
-        return f"{place}: {value!r} is {_type_name(value)}; expected {_EXPECTED[kind]}"
+        found = "empty" if value is None else f"{value!r} is {_type_name(value)}"
+        return f"{place}: {found}; expected {_EXPECTED[kind]}"
     return f"{place}: {value!r}; {item['msg'][0].lower()}{item['msg'][1:]}"
 
 
@@ -237,7 +252,7 @@ def _type_name(value: Any) -> str:
         list: "a list",
         dict: "a mapping",
     }
-    return "empty" if value is None else names.get(type(value), type(value).__name__)
+    return names.get(type(value), type(value).__name__)
 
 
 def _known_keys(location: tuple[Any, ...]) -> list[str]:

@@ -29,7 +29,7 @@ from .params import Federation
 from .results import Result
 from .steps import NOTEBOOKS, PER_SECONDARY
 
-_SECRET_SHAPES = re.compile(r"BEGIN (?:EC |RSA |ENCRYPTED )?PRIVATE KEY|LS0tLS1CRUdJT")
+_SECRET_SHAPES = re.compile(r"BEGIN (?:[A-Z]+ )?PRIVATE KEY|LS0tLS1CRUdJT")
 """A private key, or anything PEM in base64: never in a record, whoever's it is."""
 
 

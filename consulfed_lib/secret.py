@@ -11,8 +11,8 @@ import base64
 import binascii
 import json
 import re
-import uuid
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any
 
@@ -24,6 +24,8 @@ from .errors import SecretError
 from .params import Federation
 from .redact import Secret
 from .results import Table
+
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 MANAGED_BY = {"managed-by": "consul-k8s"}
 _PRIVATE_KEY = serialization.PublicFormat.SubjectPublicKeyInfo
@@ -149,11 +151,8 @@ def mistakes(secret: FederationSecret, params: Federation, live_gateways: set[st
             size = 0
         if size not in (16, 24, 32):
             wrong.append("gossipEncryptionKey is not the base64 of 16, 24 or 32 bytes")
-    if "replicationToken" in secret.data:
-        try:
-            uuid.UUID(secret.data["replicationToken"].text())
-        except ValueError:
-            wrong.append("replicationToken is not a UUID")
+    if "replicationToken" in secret.data and not _UUID.fullmatch(secret.data["replicationToken"].text()):
+        wrong.append("replicationToken is not a UUID")
     return wrong
 
 
@@ -182,7 +181,19 @@ def _ca_mistakes(secret: FederationSecret) -> list[str]:
             encoding, _PRIVATE_KEY
         ):
             wrong.append("caKey does not belong to caCert")
-    return wrong
+    return wrong + (_expiry_mistakes(certificate) if certificate else [])
+
+
+def _expiry_mistakes(certificate: x509.Certificate) -> list[str]:
+    wrong = []
+    if certificate.not_valid_after_utc <= datetime.now(UTC):
+        wrong.append(f"caCert expired on {certificate.not_valid_after_utc:%Y-%m-%d}")
+    try:
+        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+        is_ca = constraints.ca
+    except x509.ExtensionNotFound:
+        is_ca = False
+    return wrong if is_ca else [*wrong, "caCert is not the certificate of a CA"]
 
 
 def _decoded(value: bytes) -> bytes:

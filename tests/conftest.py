@@ -77,7 +77,8 @@ def _forget_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
 class Authority:
     """A certificate authority, made for the tests."""
 
-    def __init__(self, name: str = "Test CA"):
+    def __init__(self, name: str = "Test CA", lasts: datetime.timedelta = datetime.timedelta(days=1)):
+        self.lasts = lasts
         self.key = ec.generate_private_key(ec.SECP256R1())
         self.name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
         self.certificate = self._signed(self.name, self.key, x509.BasicConstraints(True, None))
@@ -100,7 +101,7 @@ class Authority:
         builder = x509.CertificateBuilder().subject_name(subject).issuer_name(self.name)
         builder = builder.public_key(key.public_key()).serial_number(x509.random_serial_number())
         builder = builder.not_valid_before(now - datetime.timedelta(hours=1))
-        builder = builder.not_valid_after(now + datetime.timedelta(days=1))
+        builder = builder.not_valid_after(now + self.lasts)
         critical = isinstance(extension, x509.BasicConstraints)
         return builder.add_extension(extension, critical).sign(self.key, hashes.SHA256())
 

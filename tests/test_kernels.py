@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
+import subprocess
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +15,7 @@ import nbformat
 import psutil
 import pytest
 
+from consulfed_lib import kernels
 from consulfed_lib.kernels import Kernels
 
 LOOK = """import json, sys
@@ -111,3 +115,14 @@ def test_a_line_of_no_notebooks_leaves_nothing():
     with Kernels([]) as kernels:
         assert kernels._live == []
     assert not kernels._folder.exists()
+
+
+def test_what_a_killed_run_left_is_swept_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of sockets whose run is gone is removed by the next run; that of a run which lives stays."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    (tmp_path / f"{kernels._PREFIX}{gone.pid}-x").mkdir()
+    (tmp_path / f"{kernels._PREFIX}{os.getpid()}-x").mkdir()
+    kernels._sweep()
+    assert [folder.name for folder in tmp_path.iterdir()] == [f"{kernels._PREFIX}{os.getpid()}-x"]

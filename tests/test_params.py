@@ -385,3 +385,11 @@ def test_the_sandboxes_chart_is_the_folder_that_the_sandbox_offers(raw, federati
     assert federation().chart.location == "hashicorp/consul"
     chart = {"ref": "sandbox", "version": "1.9.11-sandbox"}
     assert federation(chart=chart).chart.location == str(tmp_path / "chart/consul")
+
+
+def test_a_key_that_stands_twice_is_a_mistake(tmp_path: Path) -> None:
+    """PyYAML would keep the last of two `secondaries` and drop the first without a word."""
+    file = tmp_path / "twice.yaml"
+    file.write_text("federation: a\nsecondaries: []\nsecondaries: []\n")
+    with pytest.raises(ParamsError, match=r"line 3.*`secondaries` stands twice"):
+        load(file)

@@ -10,6 +10,7 @@ import pickle
 import traceback
 import uuid
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from consulfed_lib.errors import SecretError
 from consulfed_lib.redact import Secret
 from consulfed_lib.secret import FederationSecret, expected_keys, find, manifest, mistakes, read, same
 
-from .conftest import secret_object
+from .conftest import Authority, secret_object
 
 GATEWAY = "10.0.0.1:443"
 TOKEN = "7b1f3c5e-2f64-4be0-9c39-3b1ea5ab0c11"
@@ -119,6 +120,20 @@ def test_a_key_of_another_ca_is_named(wrong, other_authority):
     """It would sign certificates that nobody trusts."""
     (line,) = wrong(caKey=other_authority.key_pem.encode())
     assert "does not belong" in line
+
+
+def test_a_ca_that_has_expired_is_named(wrong):
+    """Every server certificate that it signs would be refused."""
+    old = Authority(lasts=timedelta(minutes=-1))
+    (line,) = wrong(caCert=old.pem.encode(), caKey=old.key_pem.encode())
+    assert "caCert expired on" in line
+
+
+def test_a_certificate_that_is_of_no_ca_is_named(wrong, authority):
+    """A server's certificate in the CA's place can sign nothing."""
+    certificate, key = authority.issue(("server.dc1.consul",))
+    (line,) = wrong(caCert=certificate.encode(), caKey=key.encode())
+    assert "not the certificate of a CA" in line
 
 
 @pytest.mark.parametrize("value", [b"", b"{", b"\xff", b"primary_datacenter=dc1"])

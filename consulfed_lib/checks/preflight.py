@@ -170,10 +170,11 @@ def leftovers(self: Check, subject: str, target: Target) -> Iterator[Finding]:
             for s in cluster.list("secrets", of.namespace)
             if s["metadata"]["name"] in old and s.get("type") != "kubernetes.io/service-account-token"
         )
+        ours = re.compile(rf"data-({re.escape(of.namespace)}-)?{re.escape(name)}-server-\d+")
         claims = [
-            c["metadata"]["name"]
-            for c in cluster.list("persistentvolumeclaims", of.namespace)
-            if c["metadata"]["name"].endswith(tuple(f"{name}-server-{i}" for i in range(16)))
+            claim["metadata"]["name"]
+            for claim in cluster.list("persistentvolumeclaims", of.namespace)
+            if ours.fullmatch(claim["metadata"]["name"])
         ]
         what = [*(f"secret {n}" for n in there), *(f"volume claim {n}" for n in claims)]
         if what:
@@ -230,9 +231,13 @@ def api_url(self: Check, subject: str, url: str) -> Iterator[Finding]:
 @check("helm", f"Helm {'.'.join(map(str, OLDEST_HELM))} or newer is here")
 def helm_program(self: Check, subject: str, cluster: Cluster) -> Iterator[Finding]:
     program = helm.Helm(cluster).program
-    text = subprocess.run(
-        [str(program), "version", "--short"], capture_output=True, text=True, timeout=30, check=False
-    ).stdout.strip()
+    try:
+        done = subprocess.run(
+            [str(program), "version", "--short"], capture_output=True, text=True, timeout=30, check=False
+        )
+        text = done.stdout.strip()
+    except (OSError, subprocess.TimeoutExpired) as error:
+        text = f"that does not answer ({type(error).__name__})"
     match = re.search(r"v(\d+)\.(\d+)", text)
     if match and (int(match[1]), int(match[2])) >= OLDEST_HELM:
         yield self.ok(subject, f"Helm {text.partition('+')[0]}")
