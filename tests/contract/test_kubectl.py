@@ -122,6 +122,21 @@ def test_apply_get_and_delete(kubectl: Command, namespace: str) -> None:
     assert "NotFound" in kubectl("get", "cm", "c", "-n", namespace, fails=True).stderr
 
 
+def test_get_sorted_by_a_field(kubectl: Command, namespace: str) -> None:
+    """--sort-by needs the whole object in each row of the table."""
+    for name, order in (("a", "2"), ("b", "1")):
+        labels = {"labels": {"sorted": "yes"}}
+        item = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": name, **labels},
+            "data": {"order": order},
+        }
+        kubectl("apply", "-n", namespace, "-f", "-", stdin=json.dumps(item))
+    words = ("get", "cm", "-l", "sorted=yes", "-n", namespace, "--no-headers", "--sort-by=.data.order")
+    assert [line.split()[0] for line in kubectl(*words).stdout.splitlines()] == ["b", "a"]
+
+
 def test_client_side_apply_merges_lists_by_key(kubectl: Command, namespace: str) -> None:
     """Applying a changed Deployment touches what changed in it: containers, variables, ports, volumes."""
 

@@ -111,7 +111,10 @@ class Dispatcher:
             ApiError: it is refused.
         """
         resource = check_served(info)
-        call = _Call(request, info, resource, negotiate(request.headers.get("Accept", "")), user)
+        wanted = negotiate(request.headers.get("Accept", ""))
+        if info.option("includeObject"):
+            wanted.parameters["includeObject"] = info.option("includeObject")
+        call = _Call(request, info, resource, wanted, user)
         if info.verb in ("list", "watch") and not info.sub:
             call.require(resource.verbs)
             if info.verb == "watch":

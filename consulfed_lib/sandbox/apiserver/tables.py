@@ -56,10 +56,22 @@ def _columns_of(resource: Resource) -> list[Column]:
     return COLUMNS.get(resource.storage_key, [AGE])
 
 
+def _row_object(resource: Resource, obj: Object, include: str) -> Object | None:
+    if include == "None":
+        return None
+    if include == "Object":
+        return {"kind": resource.kind, "apiVersion": resource.api_version, **obj}
+    return {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": obj["metadata"]}
+
+
 def table(
     resource: Resource, objects: Sequence[Object], parameters: Mapping[str, str], revision: str
 ) -> dict[str, Any]:
-    """Objects as a Table. A real one sends each row's metadata along, and so does this."""
+    """Objects as a Table; each row carries its object's metadata, or what `includeObject` asks for.
+
+    kubectl asks for whole objects when it sorts by a field (`--sort-by`).
+    """
+    include = parameters.get("includeObject") or "Metadata"
     name = ("Name", "string", 0, lambda obj: obj["metadata"]["name"])
     columns = [name, *_columns_of(resource)]
     definitions = [
@@ -73,14 +85,7 @@ def table(
         for title, kind, priority, _ in columns
     ]
     rows = [
-        {
-            "cells": [cell(obj) for _, _, _, cell in columns],
-            "object": {
-                "kind": "PartialObjectMetadata",
-                "apiVersion": "meta.k8s.io/v1",
-                "metadata": obj["metadata"],
-            },
-        }
+        {"cells": [cell(obj) for _, _, _, cell in columns], "object": _row_object(resource, obj, include)}
         for obj in objects
     ]
     return {
