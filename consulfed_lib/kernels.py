@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,15 +58,18 @@ class Kernels:
         # 0700, and short: the path of a socket may have 107 characters.
         self._folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
         self._ready: list[Any] = []
-        self._live: list[Any] = []
+        self._ending: list[threading.Thread] = []
+        self._ahead = 1  # while the first one starts, two more would only slow it down
 
     def __enter__(self) -> Kernels:
         self._prepare()
         return self
 
     def __exit__(self, *_: object) -> None:
-        for manager in list(self._live):
+        for manager in self._ready:
             self._end(manager)
+        for thread in self._ending:
+            thread.join()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _prepare(self) -> None:
@@ -79,19 +83,21 @@ class Kernels:
             extra_arguments=[f"--IPKernelApp.exec_lines=['import {module}']"], preexec_fn=ended_with_us()
         )
         self._ready.append(manager)
-        self._live.append(manager)
 
     @contextmanager
     def next(self) -> Iterator[Any]:
         """The kernel manager of the next notebook; those after it are started meanwhile, this one is ended after."""
         manager = self._ready.pop(0)
-        while self._waiting and len(self._ready) < 2:
+        while self._waiting and len(self._ready) < self._ahead:
             self._prepare()
+        self._ahead = 2
         try:
             yield manager
         finally:
             self._end(manager)
 
     def _end(self, manager: Any) -> None:
-        self._live.remove(manager)
-        manager.shutdown_kernel(now=True)
+        """Kill it, in the background: the next notebook need not wait until it is gone."""
+        thread = threading.Thread(target=manager.shutdown_kernel, kwargs={"now": True})
+        thread.start()
+        self._ending.append(thread)

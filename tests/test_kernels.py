@@ -50,15 +50,15 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
                 papermill.execute_notebook(
                     folder / "in.ipynb", seen.output, kernel_name="python3", km=manager, progress_bar=False
                 )
-                seen.live = [process(each) for each in kernels._live]
+                seen.live = {process(each) for each in (manager, *kernels._ready)}
                 seen.mode = stat.S_IMODE(seen.folder.stat().st_mode)
                 seen.transport = manager.transport
                 seen.tcp = process(manager).net_connections("inet")
                 seen.unix = {each.laddr for each in process(manager).net_connections("unix") if each.laddr}
                 first = process(manager)
-            seen.first_is_gone = is_gone(first)
-            with kernels.next():
-                seen.live = list({*seen.live, *(process(each) for each in kernels._live)})
+            seen.first_is_gone = not psutil.wait_procs([first], timeout=5)[1]
+            with kernels.next() as manager:
+                seen.live |= {process(each) for each in (manager, *kernels._ready)}
                 raise Broken
     except Broken:
         seen.broke = True
@@ -113,7 +113,7 @@ def test_after_an_error_no_kernel_and_no_folder_is_left(ran):
 def test_a_line_of_no_notebooks_leaves_nothing():
     """Nothing to run is nothing to start."""
     with Kernels([]) as kernels:
-        assert kernels._live == []
+        assert kernels._ready == []
     assert not kernels._folder.exists()
 
 
