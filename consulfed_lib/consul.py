@@ -30,7 +30,11 @@ class _Forwarded(http.client.HTTPSConnection):
         self._tls = context
 
     def connect(self) -> None:
-        self.sock = self._tls.wrap_socket(self._dial(), server_hostname=self.host)
+        raw = self._dial()
+        raw.settimeout(
+            self.timeout
+        )  # or a forward that went silent would hold the caller past every deadline
+        self.sock = self._tls.wrap_socket(raw, server_hostname=self.host)
 
 
 class Consul:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import base64
 import gzip
+import hashlib
 import json
 import os
-import re
 import socket
 import subprocess
 import threading
@@ -28,8 +28,12 @@ from .params import Chart
 from .places import find_program
 
 RUNNER_LABEL = "consulfed-runner"
-"""Label of a release's Secret: `<host>.<pid>.<start time>` of the process that runs Helm, so that a release left
+"""Label of a release's Secret: `<machine>.<pid>.<start time>` of the process that runs Helm, so that a release left
 in `pending-…` by a killed run of ours can be told from one that somebody is working on."""
+
+REVISION_LABEL = "consulfed-revision"
+"""Label beside it: the revision that this process makes. Helm hands labels on to later revisions, also to those that
+somebody makes by hand; only where it equals the revision is the runner that revision's."""
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -49,6 +53,7 @@ class Release:
     objects: tuple[Mapping[str, Any], ...]
     secret: str
     runner: str
+    ours: bool
 
     @property
     def pending(self) -> bool:
@@ -75,7 +80,8 @@ def release(cluster: Cluster, namespace: str, name: str) -> Release | None:
         values=record.get("config") or {},
         objects=tuple(parse_manifest(record.get("manifest", ""))),
         secret=newest["metadata"]["name"],
-        runner=labels.get(RUNNER_LABEL, ""),
+        runner=labels.get(RUNNER_LABEL, "") if labels.get(REVISION_LABEL) == labels["version"] else "",
+        ours=RUNNER_LABEL in labels,
     )
 
 
@@ -161,7 +167,10 @@ class Helm:
             ApplyError: Helm failed, or its hooks did not end within `timeout` seconds.
         """
         words = ["upgrade", name, *self._chart(chart), "--install", "--timeout", f"{timeout}s"]
-        words += ["--labels", f"{RUNNER_LABEL}={runner_label()}", *self._target(namespace), "-f", "-"]
+        before = release(self.cluster, namespace, name)
+        revision = before.revision + 1 if before else 1
+        labels = f"{RUNNER_LABEL}={runner_label()},{REVISION_LABEL}={revision}"
+        words += ["--labels", labels, *self._target(namespace), "-f", "-"]
         ended = threading.Event()
         seen: list[str] = []
         watcher = threading.Thread(target=lambda: seen.append(watch(ended)), daemon=True)
@@ -198,17 +207,30 @@ def runner_label(pid: int | None = None) -> str:
     The start time makes the answer right after the pid was given to another process.
     """
     pid = pid or os.getpid()
-    host = re.sub("[^A-Za-z0-9]", "-", socket.gethostname())[:30].strip("-") or "host"
-    return f"{host}.{pid}.{_start_time(pid)}"
+    return f"{_machine()}.{pid}.{_start_time(pid)}"
 
 
 def runner_is_gone(label: str) -> bool:
-    """Whether a release's runner was on this machine and no longer runs. False when that cannot be known."""
-    host, _, rest = label.partition(".")
+    """Whether a release's runner was on this machine and no longer works on it. False when that cannot be known.
+
+    This process itself counts as gone: while it looks, it runs no Helm.
+    """
+    machine, _, rest = label.partition(".")
     pid, _, started = rest.partition(".")
-    if not pid.isdigit() or host != runner_label().partition(".")[0]:
+    if not pid.isdigit() or machine != _machine():
         return False
-    return _start_time(int(pid)) != started
+    return int(pid) == os.getpid() or _start_time(int(pid)) != started
+
+
+def _machine() -> str:
+    """This boot of this machine, and its pids: pods of one Deployment differ in it however alike their names are."""
+    parts = [socket.gethostname()]
+    for read in (Path("/proc/sys/kernel/random/boot_id").read_text, lambda: os.readlink("/proc/self/ns/pid")):
+        try:
+            parts.append(read())
+        except OSError:  # no Linux: the host name must do
+            parts.append("")
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
 
 def _start_time(pid: int) -> str:

@@ -22,9 +22,14 @@ from .steps import NOTEBOOKS
 _PREFIX = "consulfed-run-"
 
 
+def _in_memory() -> str | None:
+    """A folder that never touches a disk, where the system has one; None: the usual temporary folder."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
 def _sweep() -> None:
     """Remove what runs of ours left that were killed: folders of sockets that nobody listens to any more."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+    for folder in Path(_in_memory() or tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         pid = folder.name.removeprefix(_PREFIX).partition("-")[0]
         if pid.isdigit() and not psutil.pid_exists(int(pid)) and folder.stat().st_uid == os.getuid():
             shutil.rmtree(folder, ignore_errors=True)
@@ -56,7 +61,7 @@ class Kernels:
         self._waiting = list(notebooks)
         _sweep()
         # 0700, and short: the path of a socket may have 107 characters.
-        self._folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
+        self._folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=_in_memory()))
         self._ready: list[Any] = []
         self._ending: list[threading.Thread] = []
         self._ahead = 1  # while the first one starts, two more would only slow it down
@@ -80,7 +85,11 @@ class Kernels:
         manager = new_manager(self._folder / f"{len(self._waiting)}.json")
         module = f"consulfed_lib.steps.{NOTEBOOKS[name][0]}"
         manager.start_kernel(
-            extra_arguments=[f"--IPKernelApp.exec_lines=['import {module}']"], preexec_fn=ended_with_us()
+            extra_arguments=[f"--IPKernelApp.exec_lines=['import {module}']"],
+            # The Kubernetes client writes a kubeconfig's client key to a temporary file and removes it at exit; a
+            # kernel is killed, so that the key must lie where we clean up.
+            env={**os.environ, "TMPDIR": str(self._folder)},
+            preexec_fn=ended_with_us(),
         )
         self._ready.append(manager)
 

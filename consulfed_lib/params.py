@@ -5,6 +5,7 @@ Whatever is wrong is reported at once, each mistake with the place, what stands 
 
 from __future__ import annotations
 
+import ast
 import difflib
 import os
 import re
@@ -180,9 +181,25 @@ def load(path: str | Path) -> Federation:
 def from_notebook(names: Mapping[str, Any]) -> Federation:
     """Read and check the parameters cell of a notebook: pass `globals()`.
 
-    Lists and dictionaries are checked like the file's. Raises ParamsError that lists every mistake.
+    What papermill injected counts as a params file does: where it names the primary, it stands alone, and a key
+    that it leaves out has the same default as with `consulfed run`, not the sandbox's value of the notebook; a key
+    that does not exist is a mistake. Raises ParamsError that lists every mistake.
     """
-    return check({name: names[name] for name in NOTEBOOK_NAMES if name in names}, "the parameters cell")
+    injected = _injected(names)
+    raw = {name: names[name] for name in injected if name in names}
+    if "primary" not in raw:
+        raw = {name: names[name] for name in NOTEBOOK_NAMES if name in names} | raw
+    return check(raw, "the parameters cell")
+
+
+def _injected(names: Mapping[str, Any]) -> list[str]:
+    """Names that papermill's injected cell assigns: it begins with `# Parameters`, as papermill writes it."""
+    for source in names.get("In") or ():
+        if isinstance(source, str) and source.startswith("# Parameters\n"):
+            assigned = [node.targets[0] for node in ast.parse(source).body if isinstance(node, ast.Assign)]
+            found = [target.id for target in assigned if isinstance(target, ast.Name)]
+            return [name for name in found if not name.startswith("PAPERMILL_")]  # of --inject-paths
+    return []
 
 
 def check(raw: Mapping[Any, Any], source: str) -> Federation:

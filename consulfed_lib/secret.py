@@ -82,7 +82,16 @@ class FederationSecret:
         return set(self.server_config().get("primary_gateways") or [])
 
     def ca_pem(self) -> str:
-        return self.data["caCert"].text()
+        """The server CA's certificate. Raises SecretError when there is none in PEM."""
+        pem = self.data["caCert"].reveal() if "caCert" in self.data else b""
+        try:
+            x509.load_pem_x509_certificate(pem)
+        except ValueError:
+            raise SecretError(
+                f"The secret {self.namespace}/{self.name} holds no caCert in PEM.",
+                "let the primary's release make it again: run 01-primary-setup",
+            ) from None
+        return pem.decode()
 
 
 def read(cluster: Cluster, namespace: str, name: str) -> FederationSecret | None:

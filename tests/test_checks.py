@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -499,6 +500,33 @@ def test_a_namespace_is_well_unless_it_is_being_deleted(target, api, answer, sev
     assert [each.severity for each in preflight.namespace("dc1", target)] == [severity]
 
 
+AS_PRIMARY: dict[str, Any] = {
+    "datacenter": "dc1",
+    "federation": {"enabled": True, "createFederationSecret": True},
+    "acls": {"manageSystemACLs": True},
+    "gossipEncryption": {"autoGenerate": True},
+}
+FITS = {"global": AS_PRIMARY}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"datacenter": "dc9"}, "is datacenter 'dc9'"),
+        ({"federation": {"enabled": True, "primaryDatacenter": "dc0"}}, "is a secondary"),
+        ({"acls": {}}, "has ACLs off"),
+        ({"gossipEncryption": {}}, "has gossip encryption off"),
+    ],
+)
+def test_a_release_of_ours_in_another_role_stops_the_run(target, api, change, words):
+    """Two contexts swapped in the parameters must not upgrade a primary into a secondary."""
+    secret = stored(1, runner=gone(), **{"global": AS_PRIMARY | change})
+    api.answers[f"GET {CONSUL}/secrets"] = 200, {"items": [secret]}
+    (found,) = preflight.existing_release("dc1", target)
+    assert found.severity == "error"
+    assert words in found.found
+
+
 def gone() -> str:
     """The label of a runner of this machine that no longer runs."""
     return helm.runner_label().rsplit(".", 1)[0] + ".1"
@@ -507,10 +535,10 @@ def gone() -> str:
 @pytest.mark.parametrize(
     ("secret", "severity"),
     [
-        (lambda: stored(1, runner=gone()), "ok"),
-        (lambda: stored(1, "failed", runner=gone()), "ok"),
-        (lambda: stored(1, "pending-install", runner=gone()), "ok"),
-        (lambda: stored(1, "pending-install", runner=helm.runner_label()), "error"),
+        (lambda: stored(1, runner=gone(), **FITS), "ok"),
+        (lambda: stored(1, "failed", runner=gone(), **FITS), "ok"),
+        (lambda: stored(1, "pending-install", runner=gone(), **FITS), "ok"),
+        (lambda: stored(1, "pending-install", runner=helm.runner_label(os.getppid()), **FITS), "error"),
         (lambda: stored(1, "pending-upgrade"), "error"),
         (lambda: stored(1), "error"),
     ],

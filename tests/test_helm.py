@@ -20,6 +20,7 @@ import consulfed_lib.sandbox
 from consulfed_lib import helm
 from consulfed_lib.errors import ApplyError, ClusterError, ToolError
 from consulfed_lib.helm import (
+    REVISION_LABEL,
     RUNNER_LABEL,
     Helm,
     mark_failed,
@@ -78,7 +79,7 @@ def stored(
         "metadata": {
             "name": name,
             "namespace": "consul",
-            "labels": labels | ({RUNNER_LABEL: runner} if runner else {}),
+            "labels": labels | ({RUNNER_LABEL: runner, REVISION_LABEL: str(revision)} if runner else {}),
         },
         "type": "helm.sh/release.v1",
         "data": {
@@ -209,10 +210,21 @@ def test_a_runner_is_gone_when_its_process_has_ended(child):
     assert runner_is_gone(label)
 
 
-def test_we_ourselves_are_not_gone():
-    """A label without a pid is this process's."""
+def test_we_ourselves_run_no_helm_while_we_look():
+    """In JupyterLab the kernel lives on after a Helm that could not end in good order; it may go on by itself."""
     assert runner_label() == runner_label(os.getpid())
-    assert not runner_is_gone(runner_label())
+    assert runner_is_gone(runner_label())
+    assert not runner_is_gone(runner_label(os.getppid()))
+
+
+def test_a_runner_is_that_of_its_own_revision_only(cluster, store):
+    """Helm hands labels on: a revision that somebody made by hand is ours by origin, but not by work."""
+    by_hand = stored(2, "pending-upgrade", runner=runner_label())
+    by_hand["metadata"]["labels"][REVISION_LABEL] = "1"
+    store(stored(1, runner=runner_label()), by_hand)
+    found = release(cluster, "consul", "consul")
+    assert found is not None
+    assert (found.ours, found.runner) == (True, "")
 
 
 def test_a_pid_that_was_given_to_another_process_is_no_runner(child):
@@ -233,7 +245,7 @@ def test_a_runners_label_is_one_that_kubernetes_takes(monkeypatch, name):
     monkeypatch.setattr(socket, "gethostname", lambda: name)
     label = runner_label()
     assert re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", label)
-    assert not runner_is_gone(label)
+    assert not runner_is_gone(runner_label(os.getppid()))
 
 
 # A release that a killed run left
@@ -381,6 +393,6 @@ def test_values_are_neither_in_the_arguments_nor_in_a_file(cluster, monkeypatch)
         ("--version", "1.9.11"),
         ("--repo", "https://charts.example.com"),
         ("--timeout", "5s"),
-        ("--labels", f"{RUNNER_LABEL}={runner_label()}"),
+        ("--labels", f"{RUNNER_LABEL}={runner_label()},{REVISION_LABEL}=1"),
     ):
         assert words[words.index(option) + 1] == value

@@ -6,7 +6,6 @@ import json
 import os
 import stat
 import subprocess
-import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -119,10 +118,12 @@ def test_a_line_of_no_notebooks_leaves_nothing():
 
 def test_what_a_killed_run_left_is_swept_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder of sockets whose run is gone is removed by the next run; that of a run which lives stays."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(kernels, "_in_memory", lambda: str(tmp_path))
     gone = subprocess.Popen(["true"])
     gone.wait()
     (tmp_path / f"{kernels._PREFIX}{gone.pid}-x").mkdir()
     (tmp_path / f"{kernels._PREFIX}{os.getpid()}-x").mkdir()
     kernels._sweep()
-    assert [folder.name for folder in tmp_path.iterdir()] == [f"{kernels._PREFIX}{os.getpid()}-x"]
+    assert [folder.name for folder in tmp_path.glob(f"{kernels._PREFIX}*")] == [
+        f"{kernels._PREFIX}{os.getpid()}-x"
+    ]

@@ -393,3 +393,35 @@ def test_a_key_that_stands_twice_is_a_mistake(tmp_path: Path) -> None:
     file.write_text("federation: a\nsecondaries: []\nsecondaries: []\n")
     with pytest.raises(ParamsError, match=r"line 3.*`secondaries` stands twice"):
         load(file)
+
+
+def test_what_papermill_injects_counts_as_a_params_file(raw: dict[str, Any]) -> None:
+    """A key that the file leaves out has the same default as in `consulfed run`, not the notebook's value."""
+    cell = "# Parameters\n" + "\n".join(f"{key} = {value!r}" for key, value in raw.items())
+    names = {
+        "mesh_gateway": {"port": 8443},
+        "reason": "of the notebook",
+        **raw,
+        "In": ["", "reason = ''", cell],
+    }
+    assert from_notebook(names) == check(raw, "the test")
+
+
+def test_a_single_injected_value_changes_the_notebooks_own(raw: dict[str, Any]) -> None:
+    """`papermill -y 'dry_run: false'` alone leaves the other values of the notebook as they are."""
+    names = {
+        **raw,
+        "reason": "of the notebook",
+        "dry_run": False,
+        "In": ["", "# Parameters\ndry_run = False\n"],
+    }
+    federation = from_notebook(names)
+    assert (federation.dry_run, federation.reason) == (False, "of the notebook")
+
+
+def test_an_injected_name_that_does_not_exist_is_a_mistake(raw: dict[str, Any]) -> None:
+    """papermill itself only logs it; what --inject-paths adds is none of ours."""
+    cell = "# Parameters\nacl = False\nPAPERMILL_OUTPUT_PATH = 'x'\n"
+    with pytest.raises(ParamsError, match="acl: unknown key") as caught:
+        from_notebook({**raw, "acl": False, "PAPERMILL_OUTPUT_PATH": "x", "In": [cell]})
+    assert "PAPERMILL" not in str(caught.value)

@@ -421,5 +421,5 @@ def test_a_copy_takes_data_and_label_and_none_of_the_originals_metadata(data):
 
 def test_the_federations_ca_is_what_the_secret_holds(data, authority):
     """It checks every connection to Consul."""
-    assert held(data).ca_pem() == authority.pem.strip()
+    assert held(data).ca_pem() == authority.pem
     assert secret.MANAGED_BY == {"managed-by": "consul-k8s"}

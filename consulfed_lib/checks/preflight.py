@@ -19,34 +19,39 @@ from ..params import Federation
 from ..results import Finding
 from . import Check, check, run_together
 
+RBAC, HOOKS = "rbac.authorization.k8s.io", "admissionregistration.k8s.io"
+READ_AND_WRITE = ("get", "create", "patch")
 PERMISSIONS: tuple[tuple[str, str, str, bool], ...] = (
     # verb, resource, group, in the namespace of the release (else cluster-wide)
     ("get", "namespaces", "", False),
     ("create", "namespaces", "", False),
     ("list", "nodes", "", False),
-    *((verb, "secrets", "", True) for verb in ("get", "list", "create", "update", "patch", "delete")),
-    *((verb, "services", "", True) for verb in ("get", "list", "watch", "create", "patch")),
+    *(
+        (verb, "secrets", "", True)
+        for verb in ("get", "list", "watch", "create", "update", "patch", "delete")
+    ),
+    *((verb, "services", "", True) for verb in (*READ_AND_WRITE, "list", "watch")),
     *((verb, "pods", "", True) for verb in ("get", "list", "watch")),
-    *((verb, "serviceaccounts", "", True) for verb in ("create", "patch")),
-    *((verb, "configmaps", "", True) for verb in ("create", "patch")),
+    *((verb, "serviceaccounts", "", True) for verb in READ_AND_WRITE),
+    *((verb, "configmaps", "", True) for verb in READ_AND_WRITE),
     ("list", "persistentvolumeclaims", "", True),
-    *((verb, "statefulsets", "apps", True) for verb in ("get", "list", "watch", "create", "patch")),
-    *((verb, "deployments", "apps", True) for verb in ("get", "list", "watch", "create", "patch")),
-    *((verb, "jobs", "batch", True) for verb in ("get", "list", "watch", "create", "delete")),
-    *((verb, "roles", "rbac.authorization.k8s.io", True) for verb in ("create", "patch")),
-    *((verb, "rolebindings", "rbac.authorization.k8s.io", True) for verb in ("create", "patch")),
-    *((verb, "clusterroles", "rbac.authorization.k8s.io", False) for verb in ("create", "patch")),
-    *((verb, "clusterrolebindings", "rbac.authorization.k8s.io", False) for verb in ("create", "patch")),
-    *(
-        (verb, "customresourcedefinitions", "apiextensions.k8s.io", False)
-        for verb in ("create", "get", "patch")
-    ),
-    *(
-        (verb, "proxydefaults", "consul.hashicorp.com", True)
-        for verb in ("get", "list", "watch", "create", "patch")
-    ),
+    *((verb, "statefulsets", "apps", True) for verb in (*READ_AND_WRITE, "list", "watch")),
+    *((verb, "deployments", "apps", True) for verb in (*READ_AND_WRITE, "list", "watch")),
+    *((verb, "poddisruptionbudgets", "policy", True) for verb in READ_AND_WRITE),
+    *((verb, "jobs", "batch", True) for verb in (*READ_AND_WRITE, "list", "watch", "delete")),
+    *((verb, "roles", RBAC, True) for verb in READ_AND_WRITE),
+    *((verb, "rolebindings", RBAC, True) for verb in READ_AND_WRITE),
+    *((verb, "clusterroles", RBAC, False) for verb in READ_AND_WRITE),
+    *((verb, "clusterrolebindings", RBAC, False) for verb in READ_AND_WRITE),
+    *((verb, "mutatingwebhookconfigurations", HOOKS, False) for verb in READ_AND_WRITE),
+    *((verb, "customresourcedefinitions", "apiextensions.k8s.io", False) for verb in READ_AND_WRITE),
+    *((verb, "proxydefaults", "consul.hashicorp.com", True) for verb in (*READ_AND_WRITE, "list", "watch")),
 )
-SUBRESOURCES = (("create", "pods", "exec"), ("create", "pods", "portforward"), ("get", "pods", "log"))
+SUBRESOURCES = (
+    # A WebSocket begins with a GET, which older API servers take for the verb; newer ones want create as well.
+    *((verb, "pods", sub) for verb in ("get", "create") for sub in ("exec", "portforward")),
+    ("get", "pods", "log"),
+)
 OLDEST_HELM = (3, 14)
 
 
@@ -132,16 +137,39 @@ def existing_release(self: Check, subject: str, target: Target) -> Iterator[Find
             f"wait for it; if nobody is, delete its record: kubectl --context {of.context} -n {of.namespace}"
             f" delete secret {found.secret}",
         )
-    elif not found.runner:
+    elif not found.ours:
         yield self.error(
             subject,
             f"release {of.release} (revision {found.revision}) was not made by consulfed; its values would be replaced",
             "choose another cluster; upgrading an existing installation is not supported by this version",
         )
+    elif another := _another_role(target, found.values):
+        yield self.error(
+            subject,
+            f"release {of.release} in {of.context} {another}",
+            "correct the contexts, datacenters and options in the parameters; what a datacenter is cannot be changed",
+        )
     else:
         yield self.ok(
             subject, f"release {of.release}, revision {found.revision}, {found.status}, made by consulfed"
         )
+
+
+def _another_role(target: Target, values: Mapping[str, Any]) -> str:
+    """How an installed release differs from what the parameters make of its cluster; empty when it fits."""
+    there = values.get("global", {})
+    federation = there.get("federation", {})
+    primary = target.of.datacenter == target.params.primary.datacenter
+    if there.get("datacenter") != target.of.datacenter:
+        return f"is datacenter {there.get('datacenter')!r}, not {target.of.datacenter!r}"
+    if bool(federation.get("createFederationSecret")) != primary:
+        return f"is a {'secondary' if primary else 'primary'}, not a {'primary' if primary else 'secondary'}"
+    if bool(there.get("acls", {}).get("manageSystemACLs")) != target.params.acls:
+        return f"has ACLs {'off' if target.params.acls else 'on'}, the parameters want the opposite"
+    if bool(there.get("gossipEncryption")) != target.params.gossip_encryption:
+        now = "off" if target.params.gossip_encryption else "on"
+        return f"has gossip encryption {now}, the parameters want the opposite"
+    return ""
 
 
 @check("leftovers", "nothing of an older installation would break or mislead the new one")
@@ -164,6 +192,7 @@ def leftovers(self: Check, subject: str, target: Target) -> Iterator[Finding]:
             f"{name}-ca-key",
             f"{name}-bootstrap-acl-token",
             f"{name}-gossip-encryption-key",
+            f"{name}-acl-replication-acl-token",
         }
         there = sorted(
             s["metadata"]["name"]

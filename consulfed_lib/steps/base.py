@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import hashlib
 import json
+import os
 import socket
 import time
 from abc import ABC, abstractmethod
@@ -186,7 +187,7 @@ class Step(ABC):
             "reason": self.params.reason or "not given",
             "change id": self.params.change_id or "not given",
             "started": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC",
-            "by": f"{getpass.getuser()} on {socket.gethostname()}",
+            "by": f"{_user()} on {socket.gethostname()}",
             "mode": f"{self.params.mode}: {'interactive' if interactive(self.params.mode) else 'headless'}",
             "writes": self._writes(),
             "consulfed": __version__,
@@ -194,6 +195,13 @@ class Step(ABC):
                 exclude={"federation", "reason", "change_id", "dry_run", "mode"}
             ),
         }
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user need not have a name
+        return f"uid {os.getuid()}"
 
 
 def interactive(mode: str) -> bool:

@@ -33,6 +33,8 @@ class Installation:
     of: ClusterParams
     cluster: Cluster
     values: Mapping[str, Any]
+    unfinished: Callable[[], str] = lambda: ""
+    """Why Helm must run again although the release is as wanted; empty when it need not."""
 
     @property
     def namespace(self) -> str:
@@ -50,6 +52,9 @@ class Installation:
 
         Helm is not run then, because every upgrade issues new server certificates and leaves a new revision.
         """
+        return self._is_deployed(found) and not self.unfinished()
+
+    def _is_deployed(self, found: helm.Release | None) -> bool:
         return (
             found is not None
             and found.status == "deployed"
@@ -71,7 +76,10 @@ class Installation:
             return [*rows, Change("release", subject, "unchanged", what)], shown
         chart = self.params.chart
         verb = "would change" if found else "would create"
-        what = f"release {self.of.release}, chart {chart.ref} {chart.version}"
+        why = self.unfinished() if self._is_deployed(found) else ""
+        what = f"release {self.of.release}, chart {chart.ref} {chart.version}" + (
+            f", because {why}" if why else ""
+        )
         rows.append(Change("release", subject, verb, what, undo=self._undo(found)))
         rows += [
             Change("clear-the-way", subject, "would change", what) for what, _ in self._in_the_way(found)
@@ -135,7 +143,7 @@ class Installation:
             self.of.release, self.namespace, chart, self.values, timeout, self._tell_progress
         )
         after = self.release()
-        if not self.is_installed(after):
+        if not self._is_deployed(after):
             raise ApplyError(
                 f"Helm ended well, but release {self.of.release} in {self.of.context} is"
                 f" {after.status if after else 'not there'}.",

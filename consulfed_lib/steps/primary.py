@@ -13,6 +13,7 @@ from ..errors import ApplyError
 from ..gateway import live_address
 from ..params import Cluster as ClusterParams
 from ..results import Change, Finding
+from ..secret import mistakes, read
 from ..values import primary_values
 from ..waiting import Seen, wait_for
 from .base import Action, Plan, Step
@@ -33,7 +34,17 @@ class PrimarySetup(Step):
 
     @cached_property
     def installation(self) -> Installation:
-        return Installation(self.params, self.of, self.cluster(self.of), primary_values(self.params))
+        cluster, values = self.cluster(self.of), primary_values(self.params)
+        return Installation(self.params, self.of, cluster, values, self._why_again)
+
+    def _why_again(self) -> str:
+        """Only Helm's hook makes the federation secret, so that one which is gone or stale takes an upgrade."""
+        cluster, namespace = self.cluster(self.of), self.of.namespace
+        secret = read(cluster, namespace, self.params.secret_name)
+        if secret is None:
+            return "the federation secret is missing"
+        live = live_address(cluster, namespace, self.params.fullname(self.of))
+        return "; ".join(mistakes(secret, self.params, {live} if live else None))
 
     def look_before(self) -> list[Finding]:
         return look_at_one(self.params, self.of)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 
 from ..checks.federation import Datacenter, node_health
-from ..checks.preflight import api_url
+from ..checks.preflight import Target, api_url, distinct_clusters
 from ..checks.secrets import secret_copy
 from ..params import Cluster as ClusterParams
 from ..results import Change, Finding
@@ -43,6 +43,8 @@ class SecondarySetup(Step):
         found = look_at_one(self.params, self.of)
         if any(finding.severity == "error" for finding in found):
             return found
+        both = [Target(self.params, of, self.cluster(of)) for of in (self.params.primary, self.of)]
+        found += distinct_clusters(self.subject, both)
         if self.params.acls:
             found += api_url(self.subject, self.api_url)
         primary, must_be_there = self.cluster(self.params.primary), not self.params.dry_run

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ..checks.preflight import api_reachable
+from ..checks.preflight import Target, api_reachable, distinct_clusters
 from ..checks.secrets import key_equal, secret_complete
+from ..cluster import resource_path
 from ..errors import ApplyError, SecretError
 from ..params import Cluster as ClusterParams
 from ..results import Change, Changes, Finding
@@ -44,6 +45,8 @@ class SecretTransfer(Step):
             found += api_reachable(of.datacenter, self.params, of)
         if any(finding.severity == "error" for finding in found):
             return found
+        both = [Target(self.params, of, self.cluster(of)) for of in (self.primary, self.of)]
+        found += distinct_clusters(self.of.datacenter, both)
         primary, must_be_there = self.cluster(self.primary), not self.params.dry_run
         return [*found, *secret_complete(self.primary.datacenter, self.params, primary, must_be_there)]
 
@@ -77,6 +80,11 @@ class SecretTransfer(Step):
             return Change("federation-secret", self.of.datacenter, "unchanged", what)
         cluster = self.cluster(self.of)
         cluster.apply("secrets", self.of.namespace, manifest(secret, self.of.namespace, self.name))
+        if copy and (strange := copy.data.keys() - secret.data.keys()):
+            # Server-side apply leaves the keys of other managers, such as those that came with a kubectl apply.
+            path = resource_path("secrets", self.of.namespace, self.name)
+            patch = {"data": dict.fromkeys(strange)}
+            cluster.request("PATCH", path, patch, content_type="application/merge-patch+json")
         if not self._is_same(secret, self.copy()):
             raise ApplyError(
                 f"The copy in {self.of.context} was written but does not equal the original.",

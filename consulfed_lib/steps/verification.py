@@ -7,6 +7,7 @@ from functools import cached_property, partial
 from ..checks import run_together
 from ..checks.federation import Datacenter, link_verdicts, look_at_federation
 from ..checks.preflight import api_reachable
+from ..checks.secrets import secret_complete
 from ..errors import WaitTimeoutError
 from ..gateway import live_address
 from ..results import Changes, Finding, Findings
@@ -38,6 +39,8 @@ class Verification(Step):
         )
         if any(finding.severity == "error" for finding in found):
             return found
+        primary = self.params.primary
+        found += secret_complete(primary.datacenter, self.params, self.cluster(primary), True)
         for of in self.params.clusters:
             found += server_pod_ready(of.datacenter, self.params, of, self.cluster(of))
         return found
