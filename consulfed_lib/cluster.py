@@ -23,6 +23,7 @@ from kubernetes import config as kube_config
 
 from .errors import ClusterError
 from .params import kubeconfig_contexts
+from .places import sandbox_kubeconfig
 
 FIELD_MANAGER = "consulfed"
 PROXY_DEFAULTS = "consul.hashicorp.com/v1alpha1"
@@ -355,19 +356,23 @@ def _configuration(context: str, kubeconfig: str | None) -> Any:
             config_file=kubeconfig, context=context, client_configuration=configuration
         )
     except kube_config.ConfigException as error:
+        remedy = "give `kubeconfig` in the parameters, or set $KUBECONFIG"
+        if kubeconfig == str(sandbox_kubeconfig()):
+            remedy = "run `consulfed sandbox up`"
         if kubeconfig and not Path(kubeconfig).exists():
-            raise ClusterError(
-                f"The kubeconfig {kubeconfig} is not there.",
-                "for the sandbox, run `consulfed sandbox up`; else correct `kubeconfig` in the parameters",
-            ) from None
+            raise ClusterError(f"The kubeconfig {kubeconfig} is not there.", remedy) from None
         names = sorted(kubeconfig_contexts(kubeconfig or ""))
         if names and context not in names:
             raise ClusterError(
                 f"The context {context!r} is not in {where}.", f"choose one of: {', '.join(names)}"
             ) from None
+        if not names and not kubeconfig:
+            raise ClusterError(
+                "There is no kubeconfig: neither $KUBECONFIG nor ~/.kube/config.", remedy
+            ) from None
+        why = str(error).splitlines()[0].rstrip(".")
         raise ClusterError(
-            f"The kubeconfig for context {context!r} ({where}) cannot be used: {str(error).splitlines()[0]}.",
-            "for the sandbox, run `consulfed sandbox up`; else give `kubeconfig` in the parameters",
+            f"The kubeconfig for context {context!r} ({where}) cannot be used: {why}.", remedy
         ) from None
     except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
         raise ClusterError(

@@ -6,7 +6,8 @@ Two kinds, never mixed: a check reads and ends in a `Finding`; an action changes
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -160,6 +161,16 @@ class Findings(Table):
         return ", ".join(f"{n} {s}" for s, n in counts.items() if n) or "nothing to check"
 
 
+def count(changes: Iterable[Mapping[str, Any]]) -> str:
+    """How many changes of which outcome, in words.
+
+    >>> count([{"outcome": "created"}, {"outcome": "unchanged"}, {"outcome": "unchanged"}])
+    '1 created, 2 unchanged'
+    """
+    counts = Counter(change["outcome"] for change in changes)
+    return ", ".join(f"{n} {outcome}" for outcome, n in counts.items()) or "nothing to do"
+
+
 class Changes(Table):
     """What the actions of a step did, or would do."""
 
@@ -175,10 +186,7 @@ class Changes(Table):
         return any(row.outcome != "unchanged" for row in self.rows)
 
     def summary(self) -> str:
-        counts: dict[str, int] = {}
-        for row in self.rows:
-            counts[row.outcome] = counts.get(row.outcome, 0) + 1
-        return ", ".join(f"{n} {outcome}" for outcome, n in counts.items()) or "nothing to do"
+        return count(self.data())
 
 
 @dataclass
@@ -206,7 +214,7 @@ class Result:
     def __repr__(self) -> str:
         return (
             f"{self.notebook} {self.subject}: {self.outcome}"
-            f" ({len(self.checks)} checks, {len(self.changes)} actions, {self.seconds:.1f} s)"
+            f" ({len(self.checks)} checks; {count(self.changes)}; {self.seconds:.1f} s)"
         )
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
@@ -215,7 +223,7 @@ class Result:
             f'<td style="text-align:left">{html.escape(str(v))}</td></tr>'
             for k, v in {
                 "outcome": self.outcome, "federation": self.federation, "subject": self.subject,
-                "checks": len(self.checks), "actions": len(self.changes),
+                "checks": len(self.checks), "changes": count(self.changes),
                 **self.facts, "seconds": f"{self.seconds:.1f}",
             }.items()
         )  # fmt: skip

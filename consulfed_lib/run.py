@@ -26,7 +26,7 @@ from . import errors
 from .errors import ConsulfedError, Interrupted, KernelError, LeakError, ParamsError
 from .kernels import Kernels
 from .params import Federation
-from .results import Result
+from .results import MARKS, Result, count
 from .steps import NOTEBOOKS, PER_SECONDARY
 
 _SECRET_SHAPES = re.compile(r"BEGIN (?:[A-Z]+ )?PRIVATE KEY|LS0tLS1CRUdJT")
@@ -163,9 +163,17 @@ def _execute(task: Task, params: Federation, folder: Path, kernel: Any, tell: Ca
         raise KernelError(
             f"{output} holds no result: it did not come to its end.", "run the same command again"
         )
-    warnings = sum(check["severity"] == "warning" for check in result["checks"])
-    counts = f"{len(result['checks'])} checks, {warnings} warnings, {len(result['changes'])} actions"
-    tell(f"{label}: {result['outcome']}: {counts}, {time.monotonic() - start:.1f} s")
+    warnings = [check for check in result["checks"] if check["severity"] == "warning"]
+    for check in warnings:
+        tell(f"    ! {check['id']} ({check['subject']}): {check['found']}")
+    if result["outcome"] == "planned":
+        for row in result["changes"]:
+            if row["outcome"] != "unchanged":
+                tell(
+                    f"    {MARKS[row['outcome']]} {row['outcome']} in {row['subject']}: {row['id']} {row['what']}"
+                )
+    counts = f"{len(result['checks'])} checks, {len(warnings)} with a warning; {count(result['changes'])}"
+    tell(f"{label}: {result['outcome']}: {counts}; {time.monotonic() - start:.1f} s")
     return Done(task, output, result)
 
 

@@ -8,6 +8,9 @@ from typing import NamedTuple
 
 from .errors import WaitTimeoutError
 
+HEARTBEAT = 15.0
+"""Seconds without a change after which a wait says again that it waits, and for what."""
+
 
 class Seen(NamedTuple):
     """One look at the world: whether it is as wanted, and its state in a few words."""
@@ -40,12 +43,12 @@ def wait_for(
         until_changed: blocks until something may have changed, at most the seconds that it is given;
             `Bell.wait` of a watched cluster, or `nap`.
         hint: what to do when the deadline passes.
-        report: gets one line whenever the state changes.
+        report: gets one line whenever the state changes, and every HEARTBEAT seconds.
 
     Raises:
         WaitTimeoutError: the deadline passed; the error holds the last state seen.
     """
-    start = clock()
+    start, told = clock(), 0.0
     last = None
     while True:
         seen = look()
@@ -54,9 +57,9 @@ def wait_for(
             if last is not None:
                 report(f"  {what}: {seen.state} after {elapsed:.1f} s")
             return elapsed
-        if seen.state != last:
+        if seen.state != last or elapsed >= told + HEARTBEAT:
             report(f"  waiting for {what}: {seen.state} (deadline in {timeout - elapsed:.0f} s)")
-            last = seen.state
+            last, told = seen.state, elapsed
         if elapsed >= timeout:
             raise WaitTimeoutError(
                 f"{what} was not ready within {timeout:g} s. Last state seen: {seen.state}.",

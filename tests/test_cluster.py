@@ -334,11 +334,13 @@ def test_a_wrong_context_is_one_sentence_with_the_right_ones(kubeconfig):
     assert "one, two" in error.hint
 
 
-def test_a_kubeconfig_that_is_not_there_is_one_sentence(tmp_path):
-    """For the sandbox's, the remedy is to start it."""
-    error = failure(lambda: Cluster("one", str(tmp_path / "none")))
-    assert str(tmp_path / "none") in error.found
+def test_a_kubeconfig_that_is_not_there_is_one_sentence(tmp_path, monkeypatch):
+    """For the sandbox's, the remedy is to start it; for any other one, it is not."""
+    monkeypatch.setenv("CONSULFED_SANDBOX", str(tmp_path))
+    error = failure(lambda: Cluster("one", str(tmp_path / "kubeconfig")))
+    assert str(tmp_path / "kubeconfig") in error.found
     assert "sandbox up" in error.hint
+    assert "sandbox up" not in failure(lambda: Cluster("one", str(tmp_path / "other"))).hint
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,8 @@ CLASSES = [
 ]
 RESULT = """
 from consulfed_lib.results import Result
-Result("00-preflight", "test", "dc1", "verified", checks=[{"severity": "warning"}])
+Result("00-preflight", "test", "dc1", "verified", checks=[
+    {"id": "a-check", "subject": "dc1", "severity": "warning", "found": "look here"}])
 """
 TASK = Task("00-preflight")
 
@@ -157,7 +158,8 @@ def test_a_notebook_with_its_result_at_its_end_is_done(execute, tmp_path):
     assert "    one" in lines
     assert "    two" in lines
     assert "verified" in lines[-1]
-    assert "1 warnings" in lines[-1]
+    assert "1 with a warning" in lines[-1]
+    assert "    ! a-check (dc1): look here" in lines
 
 
 @pytest.mark.parametrize(
@@ -416,3 +418,18 @@ def test_a_signal_means_an_interrupt_during_a_run_only():
 def test_the_notebooks_are_those_of_the_checkout():
     """Beside the package."""
     assert (run.notebooks_folder() / "04-verification.ipynb").is_file()
+
+
+def test_a_dry_run_tells_what_would_change(execute) -> None:
+    """A pipeline's log is what a reviewer sees; what stays as it is needs no line."""
+    planned = """
+from consulfed_lib.results import Result
+rows = [{"id": "release", "subject": "dc1", "outcome": "would create", "what": "consul"},
+        {"id": "namespace", "subject": "dc1", "outcome": "unchanged", "what": "consul"}]
+Result("00-preflight", "test", "dc1", "planned", changes=rows)
+"""
+    lines: list[str] = []
+    execute(planned, tell=lines.append)
+    assert "    + would create in dc1: release consul" in lines
+    assert not [line for line in lines[:-1] if "namespace" in line]
+    assert "1 would create, 1 unchanged" in lines[-1]

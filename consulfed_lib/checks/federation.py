@@ -225,6 +225,19 @@ PER_PAIR = (node_health, catalog_services)
 PER_DATACENTER = (servers, gateway_address, datacenters, wan_members, proxy_defaults)
 
 
+LAYERS = [
+    each.id
+    for each in (
+        secret_complete, secret_copy, servers, gateway_address, node_health, catalog_services, datacenters,
+        wan_members, federation_states, acl_replication, ca_root, proxy_defaults,
+    )
+]  # fmt: skip
+"""In the order of cause and consequence: the first that fails names the cause, and its hint is the one to follow."""
+
+FINAL = {secret_complete.id, secret_copy.id}
+"""What does not mend itself, however long one waits."""
+
+
 def look_at_federation(dcs: list[Datacenter]) -> list[Finding]:
     """Every verification check in every datacenter, all datacenters together; the first is the primary."""
     params, primary = dcs[0].params, dcs[0]
@@ -244,7 +257,8 @@ def look_at_federation(dcs: list[Datacenter]) -> list[Finding]:
                 found += [f for each in PER_PAIR for f in each(f"{dc.name} → {other.name}", dc, other)]
         return found
 
-    return run_together(partial(of_one, dc) for dc in dcs)
+    found = run_together(partial(of_one, dc) for dc in dcs)
+    return sorted(found, key=lambda finding: LAYERS.index(finding.id))
 
 
 def link_verdicts(findings: list[Finding], names: list[str]) -> dict[tuple[str, str], Any]:

@@ -105,8 +105,9 @@ class Step(ABC):
             self._changes = plan.changes
             return self._changes
         if self.params.dry_run:
+            apply = "Set dry_run to false (or `consulfed run --apply`) to apply this."
             print(
-                "Dry run: nothing was written. Set dry_run to false (or `consulfed run --apply`) to apply this."
+                f"Dry run: nothing was written. {apply if plan.changes.pending else 'Nothing would change.'}"
             )
             self._changes = plan.changes
             return self._changes

@@ -153,8 +153,27 @@ class Installation:
         what = f"release {self.of.release}, {after.chart} {after.version}, revision {after.revision}"
         return Change("release", subject, "changed" if found else "created", what, undo=self._undo(found))
 
+    def _workloads(self) -> list[tuple[str, str, str, int]]:
+        """(resource, name, word for people, replicas wanted) of what must run."""
+        return [
+            ("statefulsets", f"{self.fullname}-server", "servers", self.params.servers),
+            ("deployments", f"{self.fullname}-mesh-gateway", "gateway", self.params.mesh_gateway.replicas),
+        ]
+
     def wait_until_ready(self) -> Change:
-        """Until servers and gateway are ready and the gateway has an address, the state of the world ends this."""
+        """Until servers and gateway are ready and the gateway has an address, the state of the world ends this.
+
+        Raises ApplyError at once where somebody scaled a workload: no waiting brings its pods back.
+        """
+        for resource, name, _, wanted in self._workloads():
+            found = self.cluster.get(resource, self.namespace, name)
+            if found and found["spec"].get("replicas", 1) != wanted:
+                raise ApplyError(
+                    f"{name} in {self.of.context} is scaled to {found['spec'].get('replicas', 1)},"
+                    f" the parameters want {wanted}.",
+                    f"kubectl --context {self.of.context} -n {self.namespace} scale {resource}/{name}"
+                    f" --replicas={wanted}; then run this notebook again",
+                )
         with self.cluster.watching(*self._watched()) as bell:
             wait_for(
                 f"{self.of.datacenter}: Consul",
@@ -175,13 +194,10 @@ class Installation:
 
     def _parts(self) -> tuple[bool, list[str]]:
         parts, done = [], True
-        for resource, suffix, word in (
-            ("statefulsets", "server", "servers"),
-            ("deployments", "mesh-gateway", "gateway"),
-        ):
-            ready, wanted = _replicas(self.cluster.get(resource, self.namespace, f"{self.fullname}-{suffix}"))
+        for resource, name, word, wanted in self._workloads():
+            ready = _ready_replicas(self.cluster.get(resource, self.namespace, name))
             parts.append(f"{word} {ready}/{wanted} ready")
-            done = done and 0 < wanted <= ready
+            done = done and wanted <= ready
         address = live_address(self.cluster, self.namespace, self.fullname)
         parts.append(f"gateway address {address or 'none yet'}")
         done = done and address is not None
@@ -241,14 +257,15 @@ def ensure_namespace(cluster: Cluster, of: ClusterParams) -> Change:
     return Change("namespace", of.datacenter, "created", of.namespace, undo=undo)
 
 
-def _replicas(workload: Mapping[str, Any] | None) -> tuple[int, int]:
-    """(ready and up to date, wanted); (0, 0) where it is not there or its controller has not seen it yet."""
+def _ready_replicas(workload: Mapping[str, Any] | None) -> int:
+    """Replicas ready and up to date; 0 where it is not there or its controller has not seen it yet."""
     if workload is None:
-        return 0, 0
-    status, wanted = workload.get("status", {}), workload["spec"].get("replicas", 1)
+        return 0
+    status = workload.get("status", {})
     if status.get("observedGeneration", 0) < workload["metadata"].get("generation", 0):
-        return 0, wanted
-    return min(status.get("readyReplicas", 0), status.get("updatedReplicas", wanted)), wanted
+        return 0
+    ready = status.get("readyReplicas", 0)
+    return min(ready, status.get("updatedReplicas", ready))
 
 
 def _is_hook(job: Mapping[str, Any]) -> bool:

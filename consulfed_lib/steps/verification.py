@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cached_property, partial
 
 from ..checks import run_together
-from ..checks.federation import Datacenter, link_verdicts, look_at_federation
+from ..checks.federation import FINAL, Datacenter, link_verdicts, look_at_federation
 from ..checks.preflight import api_reachable
 from ..checks.secrets import secret_complete
+from ..cluster import resource_path
 from ..errors import WaitTimeoutError
 from ..gateway import live_address
+from ..params import Cluster as ClusterParams
 from ..results import Changes, Finding, Findings
 from ..secret import FederationSecret, find
 from ..show import Page, Text, Topology
@@ -42,8 +45,24 @@ class Verification(Step):
         primary = self.params.primary
         found += secret_complete(primary.datacenter, self.params, self.cluster(primary), True)
         for of in self.params.clusters:
+            self._wait_for_server(of)
             found += server_pod_ready(of.datacenter, self.params, of, self.cluster(of))
         return found
+
+    def _wait_for_server(self, of: ClusterParams) -> None:
+        """A pod that restarts comes back by itself; where there is none, or not in time, the check says so."""
+        cluster, labels = self.cluster(of), f"component=server,release={of.release}"
+        if not cluster.list("pods", of.namespace, labels):
+            return
+
+        def look() -> Seen:
+            found = server_pod_ready(of.datacenter, self.params, of, cluster)
+            return Seen(found[0].severity == "ok", found[0].found)
+
+        with cluster.watching(resource_path("pods", of.namespace)) as bell, suppress(WaitTimeoutError):
+            wait_for(
+                f"{of.datacenter}: a server pod", look, self.params.timeouts.ready, until_changed=bell.wait
+            )
 
     def planned(self) -> Plan:
         return Plan(Changes("Verification only reads"))
@@ -74,11 +93,13 @@ class Verification(Step):
 
         def look() -> Seen:
             found[:] = look_at_federation(self.datacenters)
-            broken = [f"{f.id} ({f.subject}): {f.found}" for f in found if f.severity == "error"]
-            return Seen(
-                not broken,
-                f"{len(broken)} not ok, first {broken[0]}" if broken else f"{len(found)} checks ok",
-            )
+            broken = [f for f in found if f.severity == "error"]
+            if not broken:
+                return Seen(True, f"{len(found)} checks ok")
+            names = ", ".join(dict.fromkeys(f"{f.id} ({f.subject})" for f in broken))
+            # What no waiting mends ends the wait at once.
+            final = any(f.id in FINAL for f in broken)
+            return Seen(final, f"{len(broken)} not ok: {names}; first: {broken[0].found}")
 
         try:
             took = wait_for(self.subject, look, self.params.timeouts.federation)

@@ -77,6 +77,6 @@ async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> Non
             await sink.drain()
         if sink.can_write_eof():
             sink.write_eof()
-    except (ConnectionError, TimeoutError):
-        with contextlib.suppress(ConnectionError):
+    except OSError:  # reset, timed out, or gone before its end could be told
+        with contextlib.suppress(OSError):
             sink.transport.abort()

@@ -1,0 +1,96 @@
+"""What changes behind our back: 04 names it at once where waiting mends nothing; the runbook mends what is its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from .conftest import PARAMS, Sandbox
+
+
+@pytest.fixture(scope="module")
+def params(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sandbox's parameters, with a short deadline for what never gets well."""
+    path = tmp_path_factory.mktemp("params") / "params.yaml"
+    timeouts = {"install": 120, "ready": 60, "federation": 8}
+    path.write_text(yaml.safe_dump(yaml.safe_load(PARAMS.read_text()) | {"timeouts": timeouts}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def federated(sandbox: Sandbox) -> Sandbox:
+    """A sandbox that is federated."""
+    done = sandbox.run(PARAMS, "--apply")
+    assert done.returncode == 0, done.stderr
+    return sandbox
+
+
+def verify(sandbox: Sandbox, params: Path) -> subprocess.CompletedProcess[str]:
+    return sandbox.run(params, "--only", "04")
+
+
+def test_an_edited_copy_is_named_at_once_and_restored(federated: Sandbox, params: Path) -> None:
+    """04 names the key without waiting for its deadline; 02 restores the copy, foreign keys included."""
+    patch = json.dumps({"data": {"gossipEncryptionKey": "AAAA", "strange": "AAAA"}})
+    federated.kubectl("sandbox-dc2", "-n", "consul", "patch", "secret", "consul-federation", "-p", patch)
+    start = time.monotonic()
+    done = verify(federated, PARAMS)
+    assert done.returncode == 40
+    assert "gossipEncryptionKey, strange" in done.stderr
+    assert "run 02-secret-transfer for dc2" in done.stderr
+    assert time.monotonic() - start < 60, "the deadline of the parameters is 180 s"
+    again = federated.run(params, "--apply", "--only", "02")
+    assert again.returncode == 0, again.stderr
+    assert verify(federated, params).returncode == 0
+
+
+def test_a_primary_secret_that_is_gone_is_made_again(federated: Sandbox, params: Path) -> None:
+    """Only Helm's hook makes it, so that 01 runs Helm although the release is as wanted, and says why."""
+    federated.kubectl("sandbox-dc1", "-n", "consul", "delete", "secret", "consul-federation")
+    planned = federated.run(params, "--only", "01")
+    assert "because the federation secret is missing" in planned.stdout
+    done = federated.run(params, "--apply", "--only", "01")
+    assert done.returncode == 0, done.stderr
+    assert federated.run(params, "--apply", "--only", "02").returncode == 0
+
+
+def test_a_gateway_that_is_scaled_away_is_named_first(federated: Sandbox, params: Path) -> None:
+    """04 fails with the gateway before its consequences; 03 says which command brings it back, without waiting."""
+    scale = ("-n", "consul", "scale", "deployment/consul-mesh-gateway")
+    federated.kubectl("sandbox-dc2", *scale, "--replicas=0")
+    federated.kubectl(
+        "sandbox-dc2",
+        "-n",
+        "consul",
+        "wait",
+        "pod",
+        "-l",
+        "component=mesh-gateway",
+        "--for=delete",
+        "--timeout=30s",
+    )
+    done = verify(federated, params)
+    assert done.returncode == 40
+    assert "gateway-address (dc2)" in done.stderr.splitlines()[1]
+    setup = federated.run(params, "--apply", "--only", "03")
+    assert setup.returncode == 30
+    assert "scale deployments/consul-mesh-gateway --replicas=1" in setup.stderr
+    federated.kubectl("sandbox-dc2", *scale, "--replicas=1")
+
+
+def test_swapped_contexts_are_refused(federated: Sandbox, params: Path, tmp_path: Path) -> None:
+    """Parameters that would turn the primary into a secondary stop in preflight, and nothing is written."""
+    content = yaml.safe_load(params.read_text())
+    content["primary"]["context"], content["secondaries"][0]["context"] = "sandbox-dc2", "sandbox-dc1"
+    path = tmp_path / "swapped.yaml"
+    path.write_text(yaml.safe_dump(content))
+    before = federated.writes()
+    done = federated.run(path, "--apply")
+    assert done.returncode == 11
+    assert "is datacenter 'dc2', not 'dc1'" in done.stderr
+    assert federated.writes() == before
