@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from consulfed_lib import steps
-from consulfed_lib.errors import ParamsError, PreflightError, VerifyError
+from consulfed_lib.errors import ApplyError, ParamsError, PreflightError, VerifyError
 from consulfed_lib.params import Federation
 from consulfed_lib.results import Change, Changes, Finding, Result
 from consulfed_lib.show import Text
@@ -98,6 +98,19 @@ def test_acted_and_looked_and_it_was_not_so(switch: Callable[..., Switch]) -> No
     step = switch(works=False)
     with pytest.raises(VerifyError, match="switch \\(dc1\\): bad"):
         step.result()
+
+
+def test_a_change_that_stops_half_way_is_recorded(switch: Callable[..., Switch], capsys) -> None:
+    """What was done before the error, and how to undo it, stands in the notebook."""
+    step = switch()
+
+    def stop() -> Change:
+        raise ApplyError("the second action failed")
+
+    step.actions = lambda: [step.turn_on, stop]
+    with pytest.raises(ApplyError):
+        step.apply()
+    assert "as far as they came: 1 created" in capsys.readouterr().out
 
 
 def test_a_second_application_is_unchanged(switch: Callable[..., Switch]) -> None:

@@ -112,10 +112,15 @@ class Step(ABC):
             self._changes = plan.changes
             return self._changes
         rows: list[Change] = []
-        for action in self.actions():
-            row = timed(action)
-            rows.append(row)
-            print(f"{row.subject}: {row.id}: {row.outcome}: {row.what} ({row.seconds:.1f} s)")
+        try:
+            for action in self.actions():
+                row = timed(action)
+                rows.append(row)
+                print(f"{row.subject}: {row.id}: {row.outcome}: {row.what} ({row.seconds:.1f} s)")
+        except BaseException:
+            # The record of a change that stopped half way must say what was done, and how to undo it.
+            display(Changes(f"Changes in {self.subject}, as far as they came", rows))
+            raise
         self._changes = Changes(f"Changes in {self.subject}", rows)
         return self._changes
 

@@ -95,7 +95,7 @@ async def login(container: Container) -> str:
     how = _how(container)
     if how is None:
         return ""
-    async with consul_of(container, _endpoint(container)) as consul:
+    async with consul_of(container, login_endpoint(container)) as consul:
         return await sign_in(consul, how, container.token)
 
 
@@ -104,7 +104,7 @@ async def logout(container: Container, token: str) -> None:
     how = _how(container)
     if how is None or not token:
         return
-    async with consul_of(container, _endpoint(container), token) as consul:
+    async with consul_of(container, login_endpoint(container), token) as consul:
         await sign_out(consul, how.datacenter)
 
 
@@ -114,7 +114,7 @@ def _how(container: Container) -> Login | None:
     return own or init_login(container.pod["spec"], container.env, meta)
 
 
-def _endpoint(container: Container) -> Endpoint:
+def login_endpoint(container: Container) -> Endpoint:
     candidates = [dataplane_options(options(container)), *_init_options(container.pod["spec"], container.env)]
     for given in candidates:
         try:

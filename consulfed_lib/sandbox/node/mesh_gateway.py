@@ -66,7 +66,7 @@ class MeshGateway(Program):
     def _client(self) -> ConsulHttp:
         """A client for the servers that the pod's flags and environment name."""
         container = self.container
-        place = acl._endpoint(container)
+        place = acl.login_endpoint(container)
         servers = consul_of(container, place).servers
         ca_pem = container.files[place.ca_file].decode() if place.ca_file else None
         return ConsulHttp(servers, place.port, ca_pem, server_name(place.hosts[0]))
