@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ from .process import exit_code, spawn, stop
 from .workload import Container, Program
 
 _RETRY_SECONDS = 0.3
+_KNOWN_SECONDS = (
+    40.0  # Consul's acl.token_ttl, for which a server remembers that it does not know a token, is 30
+)
 _PROBE_SECONDS = 2
 _LOGOUT_SECONDS = 2
 _DEFAULT_PORT = 8443
@@ -32,6 +36,8 @@ class MeshGateway(Program):
         super().__init__(container)
         self._login = login
         self._token = ""
+        self._signed_in = 0.0
+        self._signing = asyncio.Lock()
         self._consul: ConsulHttp | None = None
         self._follower: RouteFollower | None = None
         self._following: asyncio.Task[None] | None = None
@@ -59,7 +65,7 @@ class MeshGateway(Program):
         self._folder.mkdir(mode=0o700, exist_ok=True)
         write_routes(self._folder, self.listen, {})
         bootstrap = write_bootstrap(self._folder, container.name, (container.address, ADMIN_PORT))
-        self._follower = RouteFollower(consul, self._on_routes, self._sign_in, container.log)
+        self._follower = RouteFollower(consul, self._on_routes, self._sign_in_again, container.log)
         self._following = asyncio.create_task(self._follower.run())
         self._envoy = await self._start_envoy(bootstrap)
 
@@ -78,12 +84,23 @@ class MeshGateway(Program):
         while True:
             try:
                 self._token = self._consul.token = await self._login(self.container)
+                self._signed_in = time.monotonic()
                 return
             except ConsulError as error:
                 if str(error) != complaint:
                     complaint = str(error)
                     self.container.log(f"sandbox: login: {complaint}")
                 await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _sign_in_again(self) -> None:
+        """Get another token after a 403, unless this one is new.
+
+        A server that has not heard of a new token yet says "ACL not found", and remembers that for half a minute:
+        a newer token would be known even less, and the gateway would never come to its routes.
+        """
+        async with self._signing:
+            if time.monotonic() - self._signed_in > _KNOWN_SECONDS:
+                await self._sign_in()
 
     async def _start_envoy(self, bootstrap: Path) -> asyncio.subprocess.Process:
         return await spawn(
