@@ -69,24 +69,27 @@ class ChartVersion:
         return self >= ChartVersion.parse(OLDEST)
 
 
-def fullname(release: str, global_name: str) -> str:
+def fullname(release: str, global_name: str, override: str = "") -> str:
     """The prefix of every object's name: `consul.fullname` of the chart, the same from 0.21.0 to 2.0.3.
+
+    Args:
+        override: the chart's `fullnameOverride`, which beats `global.name`.
 
     >>> fullname("mesh", "")
     'mesh-consul'
     >>> fullname("mesh", "consul")
     'consul'
     """
-    return (global_name or f"{release}-consul")[:63].removesuffix("-")
+    return (override or global_name or f"{release}-consul")[:63].removesuffix("-")
 
 
-def federation_secret_name(release: str, global_name: str) -> str:
+def federation_secret_name(release: str, global_name: str, override: str = "") -> str:
     """The page's rule, made exact: the suffix comes after the truncation.
 
     >>> federation_secret_name("consul", "")
     'consul-consul-federation'
     """
-    return f"{fullname(release, global_name)}-federation"
+    return f"{fullname(release, global_name, override)}-federation"
 
 
 def longest_fullname(gossip_encryption: bool) -> int:

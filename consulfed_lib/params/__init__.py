@@ -1,0 +1,22 @@
+"""The typed parameters of a federation: one YAML file, or the parameters cell of a notebook.
+
+Whatever is wrong is reported at once, each mistake with the place, what stands there and what was expected.
+"""
+
+from .files import kubeconfig_contexts, read_yaml
+from .models import (
+    NOTEBOOK_NAMES,
+    SANDBOX,
+    Chart,
+    Cluster,
+    Federation,
+    GossipKey,
+    MeshGateway,
+    Timeouts,
+)  # fmt: skip
+from .reading import check, from_notebook, load
+
+__all__ = [
+    "NOTEBOOK_NAMES", "SANDBOX", "Chart", "Cluster", "Federation", "GossipKey", "MeshGateway", "Timeouts",
+    "check", "from_notebook", "kubeconfig_contexts", "load", "read_yaml",
+]  # fmt: skip

@@ -1,0 +1,62 @@
+"""Reading what parameters point at: YAML files, and the names of a kubeconfig's contexts."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .. import places
+from .models import SANDBOX
+
+
+class UniqueKeys(yaml.SafeLoader):
+    """YAML in which a key that stands twice is a mistake: PyYAML would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    problem=f"the key `{key.value}` stands twice", problem_mark=key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The mapping in a YAML file. Raises ValueError with a sentence about what is wrong."""
+    file = Path(path).expanduser()
+    try:
+        found = yaml.load(file.read_text(encoding="utf-8"), Loader=UniqueKeys)
+    except OSError as error:
+        raise ValueError(f"{file} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{file} is not text in UTF-8") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise ValueError(
+            f"{file}{where} is not YAML: {getattr(error, 'problem', None) or 'it cannot be parsed'}"
+        ) from None
+    if found is not None and not isinstance(found, dict):
+        raise ValueError(f"{file} holds no mapping of Helm values")
+    return found or {}
+
+
+def kubeconfig_contexts(kubeconfig: str) -> set[str]:
+    """Names of the contexts of `kubeconfig` (as in the parameters); empty if there is none to read."""
+    if kubeconfig:
+        files = [str(places.sandbox_kubeconfig()) if kubeconfig == SANDBOX else kubeconfig]
+    else:
+        files = os.environ.get("KUBECONFIG", "~/.kube/config").split(os.pathsep)
+    names: set[str] = set()
+    for file in filter(None, files):
+        try:
+            content = yaml.safe_load(Path(file).expanduser().read_text(encoding="utf-8"))
+            names |= {str(item["name"]) for item in content["contexts"]}
+        except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+            continue
+    return names
