@@ -17,6 +17,7 @@ import pytest
 import consulfed_lib.sandbox
 from consulfed_lib import checks, helm
 from consulfed_lib.checks import CATALOGUE, Check, federation, preflight, run_together, secrets
+from consulfed_lib.checks import permissions as rights
 from consulfed_lib.checks.federation import Datacenter, link_verdicts, look_at_federation
 from consulfed_lib.checks.preflight import Target, look_at_clusters
 from consulfed_lib.cluster import Cluster
@@ -474,15 +475,15 @@ def test_every_right_that_is_missing_is_named(target, api):
     assert "may not create clusterroles.rbac.authorization.k8s.io cluster-wide" in found
     assert "may not create pods/exec in namespace consul" in found
     assert not any("services" in each for each in found)
-    asked = len(preflight.PERMISSIONS) + len(preflight.SUBRESOURCES)
+    asked = len(rights.PERMISSIONS) + len(rights.SUBRESOURCES)
     assert len(api.requests) == asked
 
 
 def test_every_right_is_one_that_exists(target):
     """A typing error in the list would ask for a right that nobody can have, or that everybody has."""
     verbs = {"get", "list", "watch", "create", "update", "patch", "delete"}
-    assert {verb for verb, *_ in preflight.PERMISSIONS} <= verbs
-    assert len(set(preflight.PERMISSIONS)) == len(preflight.PERMISSIONS)
+    assert {verb for verb, *_ in rights.PERMISSIONS} <= verbs
+    assert len(set(rights.PERMISSIONS)) == len(rights.PERMISSIONS)
 
 
 @pytest.mark.parametrize(
