@@ -110,7 +110,9 @@ class Federation(_Model):
     fullname_override: str = Field("", description="the chart's fullnameOverride; beats global_name")
     acls: bool = Field(True, description="ACLs, in every datacenter alike")
     gossip_encryption: bool = Field(True, description="gossip encryption, in every datacenter alike")
-    gossip_key: GossipKey = Field(default=GossipKey(), description="a gossip key of your own")
+    gossip_key: GossipKey = Field(
+        default=GossipKey(), description="a gossip key of your own: Secret in the primary, and its key"
+    )
     proxy_defaults_mode: Literal["local", "remote"] = Field(
         "local", description="mesh gateway mode of ProxyDefaults global"
     )

@@ -162,6 +162,8 @@ def params_text(folder: Folder, shape: Shape) -> str:
         "servers": shape.servers,
         # The chart's default, 443, is a privileged port on one machine.
         "mesh_gateway": {"port": 8443},
+        # … and all of them are on it: loopback addresses are meant.
+        "private_network": True,
         "primary": clusters[0],
         "secondaries": clusters[1:],
     }
