@@ -65,6 +65,11 @@ class ChartVersion:
         return self.numbers < (1, 0, 0)
 
     @property
+    def has_global_mode(self) -> bool:
+        """`meshGateway.globalMode` was removed in 0.30.0: ProxyDefaults is a custom resource since."""
+        return self.numbers < (0, 30, 0)
+
+    @property
     def is_supported(self) -> bool:
         return self >= ChartVersion.parse(OLDEST)
 

@@ -77,6 +77,11 @@ class Consul:
                 "see what listens on that port",
             ) from None
 
+    def status_of(self, url: str) -> int:
+        """The HTTP status of a page that holds nothing for us, such as the UI's."""
+        with self._lock:
+            return self._answer(url, {})[0]
+
     def _answer(self, url: str, headers: dict[str, str]) -> tuple[int, bytes]:
         for attempt in (1, 2):
             kept_open = self._connection.sock is not None

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cached_property
-from typing import Any
 
-from ..checks import Check, check
 from ..checks.secrets import secret_complete
-from ..cluster import PROXY_DEFAULTS, resource_path
-from ..errors import ApplyError
+from ..cluster import resource_path
+from ..consul import Consul
+from ..errors import ClusterError
 from ..gateway import live_address
 from ..params import Cluster as ClusterParams
 from ..results import Change, Finding
@@ -17,7 +15,9 @@ from ..secret import mistakes, read
 from ..values import primary_values
 from ..waiting import Seen, wait_for
 from .base import Action, Plan, Step
+from .connect import datacenter
 from .install import Installation, installed
+from .proxy_defaults import ProxyDefaults, proxy_defaults_owner, proxy_defaults_synced
 from .ready import look_at_one
 
 
@@ -47,13 +47,16 @@ class PrimarySetup(Step):
         return "; ".join(mistakes(secret, self.params, {live} if live else None))
 
     def look_before(self) -> list[Finding]:
-        return look_at_one(self.params, self.of)
+        found = look_at_one(self.params, self.of)
+        if any(finding.severity == "error" for finding in found):
+            return found
+        return found + proxy_defaults_owner(self.subject, self.proxy_defaults)
 
     def planned(self) -> Plan:
-        return self.installation.plan([self._planned_proxy_defaults()])
+        return self.installation.plan([self.proxy_defaults.planned()])
 
     def actions(self) -> list[Action]:
-        return [*self.installation.actions(), self.wait_for_secret, self.apply_proxy_defaults]
+        return [*self.installation.actions(), self.wait_for_secret, self.proxy_defaults.apply]
 
     def look_after(self) -> list[Finding]:
         cluster = self.installation.cluster
@@ -65,7 +68,7 @@ class PrimarySetup(Step):
         return [
             *installed(self.subject, self.installation),
             *secret_complete(self.subject, self.params, cluster, True),
-            *proxy_defaults_synced(self.subject, self),
+            *proxy_defaults_synced(self.subject, self.proxy_defaults),
         ]
 
     # -- federation secret --------------------------------------------------------------------------------------
@@ -90,73 +93,16 @@ class PrimarySetup(Step):
 
     # -- ProxyDefaults ------------------------------------------------------------------------------------------
 
-    def _proxy_defaults(self) -> dict[str, Any] | None:
-        return self.installation.cluster.get("proxydefaults", self.of.namespace, "global")
+    @cached_property
+    def proxy_defaults(self) -> ProxyDefaults:
+        return ProxyDefaults(self.params, self.cluster(self.of), self._consul)
 
-    def _mode_now(self) -> str | None:
-        entry = self._proxy_defaults()
-        return None if entry is None else entry.get("spec", {}).get("meshGateway", {}).get("mode", "")
-
-    def _planned_proxy_defaults(self) -> Change:
-        mode, wanted = self._mode_now(), self.params.proxy_defaults_mode
-        outcome = "would create" if mode is None else "unchanged" if mode == wanted else "would change"
-        before = f", now {mode or 'not set'}" if outcome == "would change" else ""
-        return Change("proxy-defaults", self.subject, outcome, f"ProxyDefaults global, mode {wanted}{before}")
-
-    def apply_proxy_defaults(self) -> Change:
-        """Without it, traffic between datacenters does not go through the gateways (chart 0.30.0 and newer)."""
-        mode, wanted = self._mode_now(), self.params.proxy_defaults_mode
-        undo = f"kubectl --context {self.of.context} -n {self.of.namespace} delete proxydefaults global"
-        outcome = "unchanged"
-        if mode != wanted:
-            manifest = {
-                "apiVersion": PROXY_DEFAULTS,
-                "kind": "ProxyDefaults",
-                "metadata": {"name": "global", "namespace": self.of.namespace},
-                "spec": {"meshGateway": {"mode": wanted}},
-            }
-            self.installation.cluster.apply("proxydefaults", self.of.namespace, manifest)
-            if self._mode_now() != wanted:
-                raise ApplyError(
-                    "ProxyDefaults global was applied but has not the mode.", "see who else manages it"
-                )
-            outcome = "created" if mode is None else "changed"
-        with self.installation.cluster.watching(resource_path("proxydefaults", self.of.namespace)) as bell:
-            wait_for(
-                f"{self.subject}: ProxyDefaults global",
-                self.look_at_proxy_defaults,
-                self.params.timeouts.ready,
-                until_changed=bell.wait,
-                hint=f"kubectl --context {self.of.context} -n {self.of.namespace} describe proxydefaults global",
-            )
-        return Change(
-            "proxy-defaults",
-            self.subject,
-            outcome,
-            f"ProxyDefaults global, mode {wanted}, synced",
-            undo=undo if outcome == "created" else "",
-        )
-
-    def look_at_proxy_defaults(self) -> Seen:
-        """Whether ProxyDefaults is synced to Consul, or why not; no condition means unknown."""
-        entry = self._proxy_defaults()
-        if entry is None:
-            return Seen(False, "ProxyDefaults global is missing")
-        conditions = entry.get("status", {}).get("conditions") or []
-        synced = next((c for c in conditions if c.get("type") == "Synced"), None)
-        if synced and synced["status"] == "True":
-            mode = entry.get("spec", {}).get("meshGateway", {}).get("mode")
-            return Seen(
-                mode == self.params.proxy_defaults_mode, f"ProxyDefaults global is synced, mode {mode}"
-            )
-        why = f"{synced.get('reason')}: {synced.get('message')}" if synced else "not looked at by Consul yet"
-        return Seen(False, f"ProxyDefaults global is not synced: {why}")
-
-
-@check("proxy-defaults-synced", "ProxyDefaults global has the mode asked for and was synced to Consul")
-def proxy_defaults_synced(self: Check, subject: str, step: PrimarySetup) -> Iterator[Finding]:
-    seen = step.look_at_proxy_defaults()
-    if seen.done:
-        yield self.ok(subject, seen.state)
-    else:
-        yield self.error(subject, seen.state, "run 01-primary-setup; see the status of ProxyDefaults global")
+    def _consul(self) -> Consul | None:
+        """The primary's Consul; None while it cannot be asked, because it is not installed yet."""
+        secret = read(self.cluster(self.of), self.of.namespace, self.params.secret_name)
+        if secret is None:
+            return None
+        try:
+            return datacenter(self.params, self.of, self.cluster(self.of), secret).consul
+        except ClusterError:  # no server pod is ready: what keeps it is another check's to say
+            return None

@@ -9,6 +9,7 @@ from ..checks import run_together
 from ..checks.federation import FINAL, Datacenter, link_verdicts, look_at_federation
 from ..checks.preflight import api_reachable
 from ..checks.secrets import secret_complete
+from ..checks.ui import ui
 from ..cluster import resource_path
 from ..errors import WaitTimeoutError
 from ..gateway import live_address
@@ -19,6 +20,7 @@ from ..show import Page, Text, Topology
 from ..waiting import Seen, wait_for
 from .base import Plan, Step
 from .connect import datacenter, server_pod_ready
+from .ui import directions, token_directions
 
 
 class Verification(Step):
@@ -93,6 +95,7 @@ class Verification(Step):
 
         def look() -> Seen:
             found[:] = look_at_federation(self.datacenters)
+            found.extend(run_together(partial(ui, dc.name, dc) for dc in self.datacenters))
             broken = [f for f in found if f.severity == "error"]
             if not broken:
                 return Seen(True, f"{len(found)} checks ok")
@@ -120,6 +123,12 @@ class Verification(Step):
                 f"gateway {address or 'none'}",
             ]
         return Topology(boxes, link_verdicts(findings, list(boxes)))
+
+    def ui(self) -> Page:
+        """Where each datacenter's UI is, and which Secret of which cluster holds its token."""
+        if self._before is None:
+            self.preflight()
+        return Page(*(directions(dc) for dc in self.datacenters), token_directions(self.params))
 
     def outcome(self, changes: Changes, after: Findings) -> str:
         return "verified" if after.proven else "not proven"
