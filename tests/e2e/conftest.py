@@ -145,3 +145,12 @@ def new_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[.
 def sandbox(new_sandbox: Callable[..., Sandbox]) -> Sandbox:
     """Two clusters with one node each."""
     return new_sandbox()
+
+
+@pytest.fixture
+def own_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    """Two clusters with one node each, for one test only."""
+    sandbox = Sandbox(tmp_path_factory.mktemp("e2e"))
+    sandbox.up()
+    yield sandbox
+    sandbox.down()
