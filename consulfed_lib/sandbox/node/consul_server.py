@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import PurePosixPath
-from typing import Any
+from typing import BinaryIO
 
 import aiohttp
 
@@ -139,17 +140,22 @@ class ConsulServer(Program):
             return 126
         scratch = self.container.folder / "exec"
         scratch.mkdir(mode=0o700, exist_ok=True)
-        process = await spawn(
-            [self.container.tools["consul"], *map(self._argument, command[1:])],
-            env={**self._cli_environment(), "HOME": str(scratch)},
-            folder=scratch,
-            stdin=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        assert process.stdin is not None
+        # A pipe, as a container has it: asyncio's own is a socket, which nobody can open as /dev/stdin.
+        reading, writing = os.pipe()
+        sink = os.fdopen(writing, "wb", buffering=0)
+        try:
+            process = await spawn(
+                [self.container.tools["consul"], *map(self._argument, command[1:])],
+                env={**self._cli_environment(), "HOME": str(scratch)},
+                folder=scratch,
+                stdin=reading,
+                stderr=asyncio.subprocess.PIPE,
+            )
+        finally:
+            os.close(reading)
         assert process.stdout is not None
         assert process.stderr is not None
-        feed = asyncio.create_task(_feed(stdin, process.stdin))
+        feed = asyncio.create_task(_feed(stdin, sink))
         try:
             await asyncio.gather(_drain(process.stdout, stdout), _drain(process.stderr, stderr))
             return exit_code(await process.wait())
@@ -176,18 +182,25 @@ class ConsulServer(Program):
         """An argument with a path inside the container replaced by where that file is."""
         flag, equals, value = word.partition("=")
         path = value if equals else word
+        if not path:
+            return word
         try:
             return f"{flag}{equals}" * bool(equals) + str(self.container.on_disk(path))
         except KeyError:
             return word
 
 
-async def _feed(source: asyncio.StreamReader | None, sink: Any) -> None:
-    with contextlib.suppress(ConnectionError):  # the command ended without reading all of its input
-        while source is not None and (data := await source.read(1 << 16)):
-            sink.write(data)
-            await sink.drain()
-        sink.close()
+async def _feed(source: asyncio.StreamReader | None, pipe: BinaryIO) -> None:
+    loop = asyncio.get_running_loop()
+    transport, protocol = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, pipe)
+    sink = asyncio.StreamWriter(transport, protocol, None, loop)
+    try:
+        with contextlib.suppress(ConnectionError):  # the command ended without reading all of its input
+            while source is not None and (data := await source.read(1 << 16)):
+                sink.write(data)
+                await sink.drain()
+    finally:
+        transport.close()
 
 
 async def _drain(source: asyncio.StreamReader, send: Send) -> None:
