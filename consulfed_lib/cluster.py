@@ -10,8 +10,10 @@ import json
 import logging
 import socket
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -48,9 +50,17 @@ _GROUPS = {
     "jobs": "batch/v1",
     "storageclasses": "storage.k8s.io/v1",
     "customresourcedefinitions": "apiextensions.k8s.io/v1",
+    "clusterroles": "rbac.authorization.k8s.io/v1",
+    "mutatingwebhookconfigurations": "admissionregistration.k8s.io/v1",
+    "leases": "coordination.k8s.io/v1",
     "proxydefaults": PROXY_DEFAULTS,
     "selfsubjectaccessreviews": "authorization.k8s.io/v1",
 }
+
+
+_JSON = "application/json"
+_METADATA_ONLY = f"{_JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,{_JSON}"
+"""Lists without spec and status: the CRDs of a busy cluster are tens of megabytes with them."""
 
 
 def resource_path(resource: str, namespace: str = "", name: str = "") -> str:
@@ -75,6 +85,20 @@ class Completed:
     returncode: int
     stdout: str
     stderr: str
+
+
+@dataclass(frozen=True)
+class Greeting:
+    """What an API server says of itself.
+
+    Attributes:
+        version: of Kubernetes, as it writes it, such as `v1.30.2-eks-1552ad0`.
+        ahead: seconds by which its clock is ahead of this machine's, to about a second (HTTP's Date has no more);
+            None where the answer had no date.
+    """
+
+    version: str
+    ahead: float | None
 
 
 class Cluster:
@@ -105,7 +129,7 @@ class Cluster:
         """Asked anew for each request: tokens of exec plugins are renewed in there."""
         settings = self._configuration.auth_settings()
         headers = {s["key"]: s["value"] for s in settings.values() if s["in"] == "header" and s["value"]}
-        return {**headers, "user-agent": "consulfed", "accept": "application/json"}
+        return {**headers, "user-agent": "consulfed", "accept": _JSON}
 
     def request(
         self,
@@ -114,11 +138,25 @@ class Cluster:
         body: Mapping[str, Any] | None = None,
         *,
         query: Mapping[str, str] | None = None,
-        content_type: str = "application/json",
+        content_type: str = _JSON,
+        accept: str = _JSON,
     ) -> dict[str, Any]:
         """One request; the answer's JSON. Raises ClusterError with the API server's own words."""
+        return self._ask(method, path, body, query, content_type, accept)[0]
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None,
+        query: Mapping[str, str] | None,
+        content_type: str,
+        accept: str,
+    ) -> tuple[dict[str, Any], str]:
+        """The answer's JSON, and its Date header."""
         url = f"{self.server}{path}" + (f"?{urlencode(query)}" if query else "")
-        headers = self._headers() | ({"content-type": content_type} if body is not None else {})
+        headers = self._headers() | {"accept": accept}
+        headers |= {"content-type": content_type} if body is not None else {}
         data = None if body is None else json.dumps(body).encode()
         try:
             answer = self._pool.request(
@@ -135,7 +173,7 @@ class Cluster:
                 "see the URL in the kubeconfig; a proxy or a log-in page may be in between",
                 status=answer.status,
             )
-        return found
+        return found, answer.headers.get("date", "")
 
     def _unreachable(self, error: Exception) -> ClusterError:
         reason = str(getattr(error, "reason", None) or error).rsplit(": ", 1)[-1] or type(error).__name__
@@ -168,11 +206,18 @@ class Cluster:
                 return None
             raise
 
-    def list(self, resource: str, namespace: str = "", labels: str = "") -> list[dict[str, Any]]:
-        """All objects of a kind, those with the labels where given; empty where the kind does not exist."""
+    def list(
+        self, resource: str, namespace: str = "", labels: str = "", *, whole: bool = True
+    ) -> list[dict[str, Any]]:
+        """All objects of a kind, those with the labels where given; empty where the kind does not exist.
+
+        Args:
+            whole: false gives `metadata` only.
+        """
+        query, accept = {"labelSelector": labels} if labels else None, _JSON if whole else _METADATA_ONLY
         try:
-            query = {"labelSelector": labels} if labels else None
-            return self.request("GET", resource_path(resource, namespace), query=query).get("items") or []
+            found = self.request("GET", resource_path(resource, namespace), query=query, accept=accept)
+            return found.get("items") or []
         except ClusterError as error:
             if error.status == 404:
                 return []
@@ -205,7 +250,18 @@ class Cluster:
         return namespace["metadata"]["uid"] if namespace else ""
 
     def version(self) -> str:
-        return str(self.request("GET", "/version").get("gitVersion", ""))
+        return self.greeting().version
+
+    def greeting(self) -> Greeting:
+        """Its version and its clock, in one request."""
+        before = time.time()
+        found, date = self._ask("GET", "/version", None, None, _JSON, _JSON)
+        half_way = (before + time.time()) / 2
+        try:
+            ahead = parsedate_to_datetime(date).timestamp() + 0.5 - half_way
+        except ValueError:
+            ahead = None
+        return Greeting(str(found.get("gitVersion", "")), ahead)
 
     def may(
         self, verb: str, resource: str, namespace: str = "", group: str = "", subresource: str = ""
