@@ -18,6 +18,7 @@ from .consul_k8s.admission import admit
 from .controllers import run_controllers
 from .controllers.client import KubeClient
 from .layout import API_PORT, ClusterLayout
+from .names import Names
 from .node.consul_server import ConsulServer
 from .node.kubelet import NodeKubelet
 from .node.mesh_gateway import MeshGateway
@@ -37,8 +38,11 @@ PROGRAMS: Mapping[str, type[Program]] = {"server": ConsulServer, "mesh-gateway":
 class Cluster:
     """One emulated cluster: its API server, and the tasks that are its clients."""
 
-    def __init__(self, layout: ClusterLayout, folder: Folder, tools: Mapping[str, Path], tasks: Tasks):
+    def __init__(
+        self, layout: ClusterLayout, folder: Folder, tools: Mapping[str, Path], tasks: Tasks, names: Names
+    ):
         self.layout = layout
+        self.names = names
         self.tools = tools
         self.tasks = tasks
         self.volatile = folder.volatile / layout.name
@@ -92,7 +96,7 @@ class Cluster:
             await self.server.stop()
 
     async def _controllers(self) -> None:
-        await run_controllers(self.layout, self.clients[CONTROLLERS])
+        await run_controllers(self.layout, self.clients[CONTROLLERS], self.names)
 
     async def _consul_k8s(self) -> None:
         await run_consul_k8s(self.layout, self.clients[CONSUL_K8S])
@@ -108,6 +112,7 @@ class Cluster:
             passive=PASSIVE,
             volatile=self.volatile,
             tools=self.tools,
+            names=self.names,
         )
         self.server.kubelet = kubelet
         await kubelet.run()

@@ -12,6 +12,7 @@ import click
 
 from .. import places
 from ..errors import SandboxError
+from .layout import LOAD_BALANCERS
 from .state import Folder, Shape
 
 
@@ -59,13 +60,24 @@ def sandbox() -> None:
 @click.option("--datacenters", type=int, help="How many clusters.  [default: 2]")
 @click.option("--servers", type=int, help="How many nodes in each, one for each Consul server.  [default: 1]")
 @click.option("--block", type=int, metavar="A", help="Use the addresses 127.A.0.0/16; default: a free block.")
+@click.option(
+    "--load-balancer",
+    type=click.Choice(LOAD_BALANCERS),
+    help="What Services of type LoadBalancer get: an IP, or a hostname as on EKS.  [default: ip]",
+)
 @_folder_option
-def up(datacenters: int | None, servers: int | None, block: int | None, folder: Path | None) -> None:
+def up(
+    datacenters: int | None,
+    servers: int | None,
+    block: int | None,
+    load_balancer: str | None,
+    folder: Path | None,
+) -> None:
     """Bring the clusters up; returns when every API server answers."""
     from . import lifecycle
 
     where = _folder(folder)
-    lifecycle.up(where, datacenters, servers, block, _report)
+    lifecycle.up(where, datacenters, servers, block, _report, load_balancer)
     _report(f"export KUBECONFIG={where.kubeconfig}")
 
 

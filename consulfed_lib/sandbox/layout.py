@@ -20,16 +20,18 @@ API_PORT = 6443
 CLAIM_PORT = 6440
 MAX_DATACENTERS = 50
 MAX_NODES = 8
+LOAD_BALANCERS = ("ip", "hostname")
 
 
 @dataclass(frozen=True)
 class ClusterLayout:
-    """Addresses and folders of one cluster."""
+    """Addresses and folders of one cluster; `load_balancer` is as in SandboxLayout."""
 
     folder: Path
     block: int
     index: int
     nodes: int
+    load_balancer: str = "ip"
 
     @property
     def name(self) -> str:
@@ -65,6 +67,14 @@ class ClusterLayout:
     def load_balancer_addresses(self) -> list[str]:
         return [self._address(n) for n in range(150, 200)]
 
+    def load_balancer_name(self, address: str) -> str:
+        """The hostname of a load balancer, where clusters give hostnames (as EKS does) instead of addresses.
+
+        >>> ClusterLayout(Path("x"), 77, 1, 1).load_balancer_name("127.77.1.150")
+        'lb-150.sandbox-dc1.test'
+        """
+        return f"lb-{address.rpartition('.')[2]}.{self.context}.test"
+
     @property
     def cluster_ips(self) -> list[str]:
         return [self._address(n) for n in range(200, 255)]
@@ -75,16 +85,18 @@ class SandboxLayout:
     """One sandbox: its state folder, its block of addresses, its size.
 
     `servers` is the number of nodes of each cluster: the chart places one Consul server a node.
+    `load_balancer` says what a Service of type LoadBalancer gets: an `ip`, or a `hostname`.
     """
 
     folder: Path
     block: int
     datacenters: int
     servers: int
+    load_balancer: str = "ip"
 
     @property
     def clusters(self) -> list[ClusterLayout]:
         return [
-            ClusterLayout(self.folder / f"dc{i}", self.block, i, self.servers)
+            ClusterLayout(self.folder / f"dc{i}", self.block, i, self.servers, self.load_balancer)
             for i in range(1, self.datacenters + 1)
         ]

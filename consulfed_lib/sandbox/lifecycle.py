@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -35,19 +35,29 @@ Report = Callable[[str], None]
 
 
 def up(
-    folder: Folder, datacenters: int | None, servers: int | None, block: int | None, report: Report
+    folder: Folder,
+    datacenters: int | None,
+    servers: int | None,
+    block: int | None,
+    report: Report,
+    load_balancer: str | None = None,
 ) -> Shape:
     """Bring the sandbox up; returns when every API server answers.
 
     What is not said follows the sandbox that is up, else the state that is there (kept by `down --keep`, or
-    left by a crash), else it is 2 datacenters with 1 server each.
+    left by a crash), else it is 2 datacenters with 1 server each, whose load balancers have an address.
 
     Raises SandboxError or ToolError; nothing runs then that did not run before.
     """
     _check(datacenters, servers, block)
     folder.prepare()
     with folder.locked():
-        wanted = {"datacenters": datacenters, "servers": servers, "block": block}
+        wanted = {
+            "datacenters": datacenters,
+            "servers": servers,
+            "block": block,
+            "load_balancer": load_balancer,
+        }
         if folder.process():
             shape = folder.shape()
             if shape is None:
@@ -62,6 +72,7 @@ def up(
             remedy = "leave the options out, or give that state up with `consulfed sandbox down`."
             _same(kept, wanted, "The state that was kept is another sandbox's", remedy)
             datacenters, servers, block = kept.datacenters, kept.servers, kept.block
+            load_balancer = kept.load_balancer
             crashed = folder.process_file.exists()
             report(f"{'the last sandbox was killed: ' if crashed else ''}going on with its state: {kept}")
             _see_ports_closed(kept.block)
@@ -69,7 +80,7 @@ def up(
         found = tools.ensure(report=report)
         programs = {name: tool.path for name, tool in found.items()}
         try:
-            _start(folder, datacenters or 2, servers or 1, block, programs, report)
+            _start(folder, datacenters or 2, servers or 1, load_balancer or "ip", block, programs, report)
         except BaseException:
             folder.remove_traces()
             if not kept:
@@ -92,7 +103,7 @@ def _check(datacenters: int | None, servers: int | None, block: int | None) -> N
             raise SandboxError(f"--{name} is {value}.", f"give a number from {low} to {high}.")
 
 
-def _same(shape: Shape, wanted: dict[str, int | None], problem: str, remedy: str) -> None:
+def _same(shape: Shape, wanted: Mapping[str, int | str | None], problem: str, remedy: str) -> None:
     for name, value in wanted.items():
         if value is not None and value != getattr(shape, name):
             raise SandboxError(f"{problem}: {shape}, in block 127.{shape.block}.0.0/16.", remedy)
@@ -102,6 +113,7 @@ def _start(
     folder: Folder,
     datacenters: int,
     servers: int,
+    load_balancer: str,
     block: int | None,
     programs: dict[str, Path],
     report: Report,
@@ -110,7 +122,13 @@ def _start(
     volatile = folder.volatile
     volatile.mkdir(mode=0o700)
     reading, writing = os.pipe()
-    options = {"folder": folder.path, "datacenters": datacenters, "servers": servers, "announce-to": writing}
+    options = {
+        "folder": folder.path,
+        "datacenters": datacenters,
+        "servers": servers,
+        "load-balancer": load_balancer,
+        "announce-to": writing,
+    }
     if block is not None:
         options["block"] = block
     command = [sys.executable, "-m", "consulfed_lib.sandbox.supervisor"]

@@ -76,12 +76,14 @@ class Shape:
     block: int
     datacenters: int
     servers: int
+    load_balancer: str = "ip"
 
     def layout(self, folder: Path) -> SandboxLayout:
-        return SandboxLayout(folder, self.block, self.datacenters, self.servers)
+        return SandboxLayout(folder, self.block, self.datacenters, self.servers, self.load_balancer)
 
     def __str__(self) -> str:
-        return f"{_count(self.datacenters, 'datacenter')} with {_count(self.servers, 'server')} each"
+        size = f"{_count(self.datacenters, 'datacenter')} with {_count(self.servers, 'server')} each"
+        return size if self.load_balancer == "ip" else f"{size}, load balancers with a {self.load_balancer}"
 
 
 def _count(number: int, word: str) -> str:
@@ -125,6 +127,11 @@ class Folder:
     def health_file(self) -> Path:
         """JSON: the health of each of the supervisor's tasks."""
         return self.path / "health.json"
+
+    @property
+    def hosts_file(self) -> Path:
+        """The names that resolve in the sandbox (`names`)."""
+        return self.path / "hosts"
 
     def keys(self, cluster: str) -> Path:
         return self.path / "keys" / cluster
@@ -185,7 +192,7 @@ class Folder:
 
     def remove_traces(self) -> None:
         """What must not outlive the supervisor, whether or not its state is kept."""
-        for path in (self.kubeconfig, self.process_file, self.health_file):
+        for path in (self.kubeconfig, self.process_file, self.health_file, self.hosts_file):
             path.unlink(missing_ok=True)
         remove_tree(self.volatile)
 

@@ -30,7 +30,8 @@ from ..errors import SandboxError
 from . import claims
 from .cluster import Cluster, kubeconfig
 from .controllers.client import KubeError
-from .layout import SandboxLayout
+from .layout import LOAD_BALANCERS, SandboxLayout
+from .names import Names
 from .state import Folder, ProcessId, Shape, write_json, write_private
 from .tasks import Tasks
 
@@ -55,6 +56,7 @@ class Settings:
     folder: Folder
     datacenters: int
     servers: int
+    load_balancer: str
     block: int | None
     tools: dict[str, Path]
     announce_to: int
@@ -77,7 +79,7 @@ class Supervisor:
         settings = self.settings
         block, claimed = claims.claim(settings.folder.path, settings.datacenters, settings.block)
         with claimed:
-            shape = Shape(block, settings.datacenters, settings.servers)
+            shape = Shape(block, settings.datacenters, settings.servers, settings.load_balancer)
             write_json(settings.folder.shape_file, shape)
             layout = shape.layout(settings.folder.path)
             logger.info("claimed 127.%d.0.0/16 for %s", block, settings.folder.path)
@@ -101,7 +103,9 @@ class Supervisor:
 
     async def _start(self, layout: SandboxLayout) -> None:
         folder, tools = self.settings.folder, self.settings.tools
-        self.clusters = [Cluster(cluster, folder, tools, self.tasks) for cluster in layout.clusters]
+        nodes = {name: at for one in layout.clusters for name, at in one.node_addresses.items()}
+        names = Names(folder.hosts_file, nodes)
+        self.clusters = [Cluster(cluster, folder, tools, self.tasks, names) for cluster in layout.clusters]
         await asyncio.gather(*(self._start_one(cluster) for cluster in self.clusters))
         write_private(self.settings.folder.kubeconfig, kubeconfig(self.clusters).encode())
 
@@ -169,13 +173,20 @@ def _parse(arguments: list[str] | None) -> Settings:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--datacenters", type=int, required=True)
     parser.add_argument("--servers", type=int, required=True)
+    parser.add_argument("--load-balancer", choices=LOAD_BALANCERS, default="ip")
     parser.add_argument("--block", type=int)
     parser.add_argument("--tool", action="append", default=[], metavar="NAME=PATH")
     parser.add_argument("--announce-to", type=int, required=True, metavar="DESCRIPTOR")
     given = parser.parse_args(arguments)
     tools = {name: Path(path) for name, _, path in (tool.partition("=") for tool in given.tool)}
     return Settings(
-        Folder(given.folder), given.datacenters, given.servers, given.block, tools, given.announce_to
+        Folder(given.folder),
+        given.datacenters,
+        given.servers,
+        given.load_balancer,
+        given.block,
+        tools,
+        given.announce_to,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from ..layout import ClusterLayout
+from ..names import Names
 from .client import KubeClient
 from .controller import Controller
 from .daemonsets import DaemonSets
@@ -22,8 +23,11 @@ from .volumes import Volumes
 __all__ = ["run_controllers"]
 
 
-async def run_controllers(cluster: ClusterLayout, client: KubeClient) -> None:
-    """Run all of them on shared caches; until cancelled. The client needs the rights of system:masters."""
+async def run_controllers(cluster: ClusterLayout, client: KubeClient, names: Names | None = None) -> None:
+    """Run all of them on shared caches; until cancelled. The client needs the rights of system:masters.
+
+    `names` is told the DNS names of Services.
+    """
     informers = Informers(client)
     controllers: list[Controller] = [
         Namespaces(informers),
@@ -35,7 +39,7 @@ async def run_controllers(cluster: ClusterLayout, client: KubeClient) -> None:
         Volumes(informers, cluster),
         Scheduler(informers),
         Endpoints(informers),
-        Services(informers, cluster),
+        Services(informers, cluster, names or Names()),
     ]
     async with asyncio.TaskGroup() as group:
         group.create_task(informers.run())

@@ -1,9 +1,13 @@
-"""Services that are reachable from outside the cluster: load balancer addresses and node ports.
+"""Services that are reachable from outside the cluster: load balancer addresses, node ports, and DNS names.
 
 A load balancer has an address of its own on this machine's loopback network, with the Service's own ports. A
 port that cannot be had (443 without the right to bind it) leaves the Service without an address, with a
 Warning Event that says why; it is tried again when something about the Service changes, and every few
 seconds.
+
+The load balancer of a sandbox that was asked for hostnames tells its name instead of its address, as on EKS. A
+name of one's own is published with ExternalDNS' annotation: it points at the Service's load balancer, or at the
+nodes of a NodePort Service.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from __future__ import annotations
 import asyncio
 
 from ..layout import ClusterLayout
+from ..names import Names, is_name
 from .client import Object, object_key
 from .controller import Controller, Key
 from .endpoints import backends, counts_as_ready, services_of, target_port
@@ -18,6 +23,9 @@ from .events import Recorder
 from .forwarder import Forwarder, Target
 from .informer import Informers
 from .pods import is_terminating
+
+EXTERNAL_DNS = "external-dns.alpha.kubernetes.io/hostname"
+"""Annotation with the names, comma-separated, that ExternalDNS publishes for a Service (its source `service`)."""
 
 _RETRY_SECONDS = 5
 _MODE = "VIP"
@@ -28,11 +36,13 @@ Listener = tuple[str, int]
 class Services(Controller):
     api_version, plural, kind = "v1", "services", "Service"
 
-    def __init__(self, informers: Informers, cluster: ClusterLayout):
+    def __init__(self, informers: Informers, cluster: ClusterLayout, names: Names):
         super().__init__(informers)
         self._cluster = cluster
+        self._names = names
         self._pods = informers.of("v1", "pods")
         self._events = Recorder(informers.client, "service-controller")
+        self._dns_events = Recorder(informers.client, "external-dns")
         self._pods.subscribe(self._on_pod)
         self._forwarders: dict[Key, dict[Listener, Forwarder]] = {}
         self._addresses: dict[Key, str] = {}
@@ -51,11 +61,13 @@ class Services(Controller):
     async def removed(self, key: Key) -> None:
         await self._close(key, set())
         self._addresses.pop(key, None)
+        self._names.publish((self._cluster.name, *key), {})
 
     async def reconcile(self, item: Object) -> None:
         key, spec = object_key(item), item["spec"]
         if is_terminating(item):
             await self._close(key, set())
+            self._names.publish((self._cluster.name, *key), {})
             return
         balanced = spec.get("type") == "LoadBalancer"
         address = self._address(item) if balanced else ""
@@ -73,7 +85,10 @@ class Services(Controller):
             await self._events.record(item, "Warning", "SyncLoadBalancerFailed", problem)
         if problems:
             self.enqueue(key, _RETRY_SECONDS)
-        await self._report(item, address if balanced and not problems else "")
+        served = address if balanced and not problems else ""
+        # Published before it is told: who reads the hostname can dial it.
+        await self._publish(item, served)
+        await self._report(item, served)
 
     def _listeners(self, item: Object, address: str) -> dict[Listener, list[Target]]:
         """(address, port) to listen on → where connections go."""
@@ -101,8 +116,8 @@ class Services(Controller):
             taken = set(self._addresses.values())
             for service in self.own.all():
                 if object_key(service) != key:
-                    taken.update(_ingress(service))
-            asked = [item["spec"].get("loadBalancerIP", ""), *_ingress(item)]
+                    taken.update(self._told(service))
+            asked = [item["spec"].get("loadBalancerIP", ""), *self._told(item)]
             free = [one for one in self._cluster.load_balancer_addresses if one not in taken]
             chosen = next((one for one in asked if one in free), free[0] if free else "")
             if not chosen:
@@ -138,16 +153,46 @@ class Services(Controller):
         if not held:
             self._forwarders.pop(key, None)
 
+    def _told(self, service: Object) -> list[str]:
+        """The addresses of the load balancer that a Service's status tells of."""
+        balancer = (service.get("status") or {}).get("loadBalancer") or {}
+        hostnames = {
+            self._cluster.load_balancer_name(one): one for one in self._cluster.load_balancer_addresses
+        }
+        found = (
+            one.get("ip") or hostnames.get(one.get("hostname", "")) for one in balancer.get("ingress") or []
+        )
+        return [address for address in found if address]
+
+    async def _publish(self, item: Object, address: str) -> None:
+        """Have the Service's names resolve: to its load balancer, or where it is a NodePort one, to the nodes."""
+        names: dict[str, list[str]] = {}
+        if address and self._cluster.load_balancer == "hostname":
+            names[self._cluster.load_balancer_name(address)] = [address]
+        targets = [address] if address else []
+        if item["spec"].get("type") == "NodePort":
+            targets = list(self._cluster.node_addresses.values())
+        asked = (item["metadata"].get("annotations") or {}).get(EXTERNAL_DNS, "")
+        for name in filter(None, (part.strip() for part in asked.split(","))):
+            if is_name(name):
+                names[name] = targets
+            else:
+                await self._dns_events.record(
+                    item, "Warning", "NotPublished", f"{name!r} is not a DNS name that can be published here"
+                )
+        for name in self._names.publish((self._cluster.name, *object_key(item)), names):
+            await self._dns_events.record(
+                item, "Warning", "NotPublished", f"{name} belongs to another node or Service of this sandbox"
+            )
+
     async def _report(self, item: Object, address: str) -> None:
         status = dict(item.get("status") or {})
-        status["loadBalancer"] = {"ingress": [{"ip": address, "ipMode": _MODE}]} if address else {}
+        ingress: Object = {"ip": address, "ipMode": _MODE}
+        if self._cluster.load_balancer == "hostname":
+            ingress = {"hostname": self._cluster.load_balancer_name(address)}
+        status["loadBalancer"] = {"ingress": [ingress]} if address else {}
         before = (item.get("status") or {}).get("loadBalancer") or {}
         if before != status["loadBalancer"]:
             await self.informers.set_status("services", item, status)
             if address:
                 await self._events.record(item, "Normal", "EnsuredLoadBalancer", "Ensured load balancer")
-
-
-def _ingress(service: Object) -> list[str]:
-    balancer = (service.get("status") or {}).get("loadBalancer") or {}
-    return [one["ip"] for one in balancer.get("ingress") or [] if one.get("ip")]

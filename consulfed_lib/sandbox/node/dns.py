@@ -6,6 +6,7 @@ import ipaddress
 from collections.abc import Callable
 
 from ..controllers.informer import Informer
+from ..names import Names
 from .workload import Dns
 
 
@@ -13,22 +14,31 @@ class ClusterDns(Dns):
     """Names of Services and of pods behind headless ones, seen from a pod of one namespace.
 
     A Service with a cluster IP resolves to its pods as well: cluster IPs are not routed in a sandbox, and who
-    asks connects to the port that the pods listen on.
+    asks connects to the port that the pods listen on. Names outside the cluster are known as well.
     """
 
     def __init__(
-        self, namespace: str, services: Informer, pods: Informer, address: Callable[[str, str], str]
+        self,
+        namespace: str,
+        services: Informer,
+        pods: Informer,
+        address: Callable[[str, str], str],
+        names: Names,
     ):
         self._namespace = namespace
         self._services = services
         self._pods = pods
         self._address = address
+        self._names = names
 
     async def resolve(self, host: str) -> list[str]:
         try:
             return [str(ipaddress.ip_address(host))]
         except ValueError:
             pass  # a name, which is what the rest is about
+        outside = self._names.addresses(host)
+        if outside:
+            return list(outside)
         parts = host.rstrip(".").removesuffix(".cluster.local").split(".")
         if parts[-1] == "svc":
             parts.pop()

@@ -18,6 +18,7 @@ from ..controllers.controller import now
 from ..controllers.events import Recorder
 from ..controllers.informer import Informers
 from ..layout import ClusterLayout
+from ..names import Names
 from .addresses import AddressPool
 from .inside import JobProgram, PassiveProgram, Predicate
 from .node import Node
@@ -49,6 +50,7 @@ class NodeKubelet:
         volatile: a folder for pods' files, private and preferably in memory. What an earlier kubelet left in
             it is removed: its programs died with it.
         tools: name → path of programs on this machine.
+        names: the DNS names outside the cluster.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class NodeKubelet:
         volatile: Path,
         tools: Mapping[str, Path],
         passive: Collection[str] | Mapping[str, Predicate] = frozenset(),
+        names: Names | None = None,
     ):
         self._cluster = cluster
         self._programs = programs
@@ -79,6 +82,7 @@ class NodeKubelet:
             ca_pem=ca_pem,
             volatile=volatile,
             tools=tools,
+            names=names or Names(),
             addresses=AddressPool(cluster.pod_addresses),
             events=Recorder(client, "kubelet"),
             pods=informers.of("v1", "pods"),

@@ -15,6 +15,7 @@ from ..controllers.events import Recorder
 from ..controllers.informer import Informer, Informers
 from ..controllers.volumes import claim_folder
 from ..layout import ClusterLayout
+from ..names import Names
 from .addresses import AddressPool
 from .dns import ClusterDns
 from .resolve import expand
@@ -32,6 +33,7 @@ class Node:
     Attributes:
         informers: caches of the kubelet's own client, of which the next four are.
         volatile: the folder for pods' private files.
+        names: the DNS names outside the cluster.
         program_for: makes the program of a container; None for a component that is not known.
         known: the components that are, for the message about one that is not.
         sources_changed: set, and replaced by a new one, when a Secret or a ConfigMap changes.
@@ -43,6 +45,7 @@ class Node:
     ca_pem: str
     volatile: Path
     tools: Mapping[str, Path]
+    names: Names
     addresses: AddressPool
     events: Recorder
     pods: Informer
@@ -132,7 +135,8 @@ def make_container(
         data=data,
         log=log,
         tools=node.tools,
-        dns=ClusterDns(namespace, node.services, node.pods, node.address_of),
+        dns=ClusterDns(namespace, node.services, node.pods, node.address_of, node.names),
+        names=node.names,
     )
 
 

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..names import Names
+
 if TYPE_CHECKING:
     from ..controllers.client import KubeClient
     from ..layout import ClusterLayout
@@ -38,6 +40,7 @@ class Container:
         log: appends a line to what `kubectl logs` shows.
         tools: name → path of the programs on this machine (`consul`, `envoy`, `helm`, `kubectl`).
         dns: the cluster's DNS, as far as pods use it to find each other.
+        names: the DNS names outside the cluster, of which the cluster's DNS knows as well.
     """
 
     cluster: ClusterLayout
@@ -53,6 +56,7 @@ class Container:
     log: Callable[[str], None]
     tools: Mapping[str, Path] = field(default_factory=dict)
     dns: Dns = field(default_factory=lambda: NoDns())
+    names: Names = field(default_factory=Names)
     flags: dict[str, list[str]] = field(init=False)
 
     def __post_init__(self) -> None:
