@@ -1,4 +1,7 @@
-"""The address of a datacenter's mesh gateway, as its Service has it and as Consul knows it."""
+"""Where other datacenters dial a datacenter's mesh gateways: as the cluster has it, and as Consul knows it.
+
+Always a set of `host:port`: each gateway pod registers itself, and Consul writes them in random order.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,73 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .cluster import Cluster
+from .params import MeshGateway
 
 
-def live_address(cluster: Cluster, namespace: str, fullname: str) -> str | None:
-    """`host:port` of the gateway's LoadBalancer Service now, None while it has none.
+def live_addresses(cluster: Cluster, namespace: str, fullname: str, gateway: MeshGateway) -> set[str]:
+    """`host:port` of every gateway, from the objects as they are; empty while there is none.
 
-    The first ingress entry counts, its IP before its hostname: so does consul-k8s (endpoints controller, getWanData).
+    The rule is consul-k8s's own (endpoints controller, getWanData, from 1.0; the gateway's init container before
+    that), and the secret holds the distinct ones (create-federation-secret). What the Service is counts, not what
+    the parameters want it to be: a difference between the two is found where both are compared.
     """
-    service = cluster.get("services", namespace, f"{fullname}-mesh-gateway")
+    source = gateway.wan_address
+    if source == "Static":
+        return {join(gateway.static, gateway.wan_port)}
+    if source == "NodeName":
+        names = (pod.get("spec", {}).get("nodeName") for pod in gateway_pods(cluster, namespace, fullname))
+        return {join(name, gateway.wan_port) for name in names if name}
+    if source == "NodeIP":
+        return {join(ip, gateway.wan_port) for ip in _host_ips(cluster, namespace, fullname)}
+    service = gateway_service(cluster, namespace, fullname)
     if service is None:
-        return None
-    entries = service.get("status", {}).get("loadBalancer", {}).get("ingress") or []
-    host = (entries[0].get("ip") or entries[0].get("hostname")) if entries else None
-    return join(host, service["spec"]["ports"][0]["port"]) if host else None
+        return set()
+    spec = service.get("spec", {})
+    port = (spec.get("ports") or [{}])[0]
+    kind = spec.get("type", "ClusterIP")
+    if kind == "LoadBalancer":
+        host = ingress_host(service)
+        return {join(host, port["port"])} if host else set()
+    if kind == "NodePort":
+        node_port = port.get("nodePort")
+        ips = _host_ips(cluster, namespace, fullname) if node_port else set()
+        return {join(ip, node_port) for ip in ips}
+    if kind == "ClusterIP" and spec.get("clusterIP") not in (None, "", "None"):
+        return {join(spec["clusterIP"], port["port"])}
+    return set()
+
+
+def gateway_service(cluster: Cluster, namespace: str, fullname: str) -> dict[str, Any] | None:
+    """The Service in front of the gateways, None if it is not there."""
+    return cluster.get("services", namespace, f"{fullname}-mesh-gateway")
+
+
+def gateway_pods(cluster: Cluster, namespace: str, fullname: str) -> list[dict[str, Any]]:
+    """The gateway pods that are running or starting; none while there is no Deployment of them."""
+    deployment = cluster.get("deployments", namespace, f"{fullname}-mesh-gateway")
+    if deployment is None:
+        return []
+    labels = deployment["spec"]["selector"].get("matchLabels") or {}
+    pods = cluster.list("pods", namespace, ",".join(f"{key}={value}" for key, value in labels.items()))
+    return [
+        pod
+        for pod in pods
+        if not pod["metadata"].get("deletionTimestamp")
+        and pod.get("status", {}).get("phase") not in ("Succeeded", "Failed")
+    ]
+
+
+def _host_ips(cluster: Cluster, namespace: str, fullname: str) -> set[str]:
+    pods = gateway_pods(cluster, namespace, fullname)
+    return {ip for pod in pods if (ip := pod.get("status", {}).get("hostIP"))}
+
+
+def ingress_host(service: Mapping[str, Any]) -> str:
+    """The host of a LoadBalancer Service: of the first entry that has one, its IP before its name."""
+    for entry in service.get("status", {}).get("loadBalancer", {}).get("ingress") or []:
+        if host := entry.get("ip") or entry.get("hostname"):
+            return str(host)
+    return ""
 
 
 def catalog_addresses(instances: Iterable[Mapping[str, Any]]) -> set[str]:
@@ -38,3 +95,39 @@ def join(host: str, port: int) -> str:
     '[2001:db8::1]:443'
     """
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def split(address: str) -> tuple[str, int]:
+    """The reverse of `join`; port 0 where there is none that could be one.
+
+    >>> split("[2001:db8::1]:443")
+    ('2001:db8::1', 443)
+    """
+    host, _, port = address.rpartition(":")
+    number = int(port) if port.isascii() and port.isdigit() else 0
+    return host.removeprefix("[").removesuffix("]"), number if number < 65536 else 0
+
+
+def listed(addresses: Iterable[str]) -> str:
+    """Addresses in one order, for people; `none` where there is none.
+
+    >>> listed({"b:1", "a:1"})
+    'a:1, b:1'
+    """
+    return ", ".join(sorted(addresses)) or "none"
+
+
+def difference(found: set[str], expected: set[str]) -> str:
+    """How a set of addresses differs from the expected one, in words; empty where it does not.
+
+    >>> difference({"a:1", "b:1"}, {"b:1", "c:1"})
+    'c:1 is missing, a:1 is too much'
+    """
+    missing, strange = expected - found, found - expected
+    parts = [f"{listed(missing)} {_are(missing)} missing"] if missing else []
+    parts += [f"{listed(strange)} {_are(strange)} too much"] if strange else []
+    return ", ".join(parts)
+
+
+def _are(addresses: set[str]) -> str:
+    return "is" if len(addresses) == 1 else "are"

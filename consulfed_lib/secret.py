@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives import serialization
 
 from .cluster import Cluster
 from .errors import SecretError
+from .gateway import difference, listed
 from .params import Federation
 from .redact import Secret
 from .results import Table
@@ -229,8 +230,8 @@ def _config_mistakes(
             f"serverConfigJSON names the primary {config['primary_datacenter']!r};"
             f" expected {params.primary.datacenter!r}"
         )
-    listed = config["primary_gateways"] or []
-    if not isinstance(listed, list) or not all(isinstance(each, str) for each in listed):
+    given = config["primary_gateways"] or []
+    if not isinstance(given, list) or not all(isinstance(each, str) for each in given):
         return [*wrong, "primary_gateways in serverConfigJSON is no list of texts"]
     gateways = secret.gateways()
     wrong += [
@@ -240,8 +241,8 @@ def _config_mistakes(
         wrong.append("serverConfigJSON names no primary gateway")
     if live_gateways is not None and gateways != live_gateways:
         wrong.append(
-            f"serverConfigJSON names the gateways {_listed(gateways)},"
-            f" but the primary's Service has {_listed(live_gateways)}"
+            f"serverConfigJSON names the gateways {listed(gateways)}, but the primary has"
+            f" {listed(live_gateways)}: {difference(gateways, live_gateways)}"
         )
     return wrong
 
@@ -249,10 +250,6 @@ def _config_mistakes(
 def _is_address(text: str) -> bool:
     host, _, port = text.rpartition(":")
     return bool(host) and port.isdigit() and 0 < int(port) < 65536
-
-
-def _listed(items: set[str]) -> str:
-    return ", ".join(sorted(items)) or "none"
 
 
 def manifest(secret: FederationSecret, namespace: str, name: str) -> dict[str, Any]:

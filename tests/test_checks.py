@@ -183,7 +183,10 @@ def answer_well(server: ConsulServer, name: str, names: list[str], data: dict[st
     host, _, port = GATEWAYS[name].rpartition(":")
     server.api.answers[f"GET {CONSUL}/services/consul-mesh-gateway"] = (
         200,
-        {"spec": {"ports": [{"port": int(port)}]}, "status": {"loadBalancer": {"ingress": [{"ip": host}]}}},
+        {
+            "spec": {"type": "LoadBalancer", "ports": [{"port": int(port)}]},
+            "status": {"loadBalancer": {"ingress": [{"ip": host}]}},
+        },
     )
     server.api.answers[f"GET {CONSUL}/secrets/consul-federation"] = 200, secret_object(data)
     node = "consul-server-0"

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..cluster import Cluster
 from ..consul import Consul
-from ..gateway import catalog_addresses, live_address
+from ..gateway import catalog_addresses, difference, listed, live_addresses
 from ..params import Cluster as ClusterParams
 from ..params import Federation
 from ..results import Finding
@@ -48,6 +48,11 @@ class Datacenter:
         """Consul names a server after its pod."""
         return [f"{self.fullname}-server-{i}" for i in range(self.params.servers)]
 
+    def gateway_addresses(self) -> set[str]:
+        """Where other datacenters must dial this one's gateways now."""
+        gateway = self.params.gateway(self.of)
+        return live_addresses(self.cluster, self.of.namespace, self.fullname, gateway)
+
 
 @check("servers", "every server of the datacenter is a voter of a raft with a leader")
 def servers(self: Check, subject: str, dc: Datacenter) -> Iterator[Finding]:
@@ -68,21 +73,21 @@ def servers(self: Check, subject: str, dc: Datacenter) -> Iterator[Finding]:
 
 @check("gateway-address", "the gateway's registered WAN address is the one that its Service has now")
 def gateway_address(self: Check, subject: str, dc: Datacenter) -> Iterator[Finding]:
-    live = live_address(dc.cluster, dc.of.namespace, dc.fullname)
+    live = dc.gateway_addresses()
     registered = catalog_addresses(dc.consul.service("mesh-gateway", dc.name))
-    if live is None:
+    if not live:
         yield self.error(
             subject, "the gateway's Service has no address", "see why the load balancer gives none"
         )
-    elif registered != {live}:
+    elif registered != live:
         yield self.error(
             subject,
-            f"Consul has {', '.join(sorted(registered)) or 'no gateway'}, the Service has {live}",
+            f"Consul has {listed(registered)}, the cluster has {listed(live)}: {difference(registered, live)}",
             f"restart the gateway: kubectl --context {dc.of.context} -n {dc.of.namespace}"
             f" rollout restart deployment/{dc.fullname}-mesh-gateway",
         )
     else:
-        yield self.ok(subject, live)
+        yield self.ok(subject, listed(live))
 
 
 @check("ca-root", "both datacenters trust the same root of the service mesh's CA")
@@ -159,18 +164,18 @@ def wan_members(self: Check, subject: str, dc: Datacenter) -> Iterator[Finding]:
 
 @check("federation-states", "the datacenter knows a gateway of every datacenter, with its address of now")
 def federation_states(
-    self: Check, subject: str, dc: Datacenter, live: dict[str, str | None]
+    self: Check, subject: str, dc: Datacenter, live: dict[str, set[str]]
 ) -> Iterator[Finding]:
     states = {s["Datacenter"]: s.get("MeshGateways") or [] for s in dc.consul.federation_states()}
     wrong = []
-    for name, address in live.items():
+    for name, addresses in live.items():
         known = catalog_addresses(
             [{"ServiceTaggedAddresses": g["Service"]["TaggedAddresses"]} for g in states.get(name, [])]
         )
         if not known:
             wrong.append(f"no gateway of {name}")
-        elif address and known != {address}:
-            wrong.append(f"{name} at {', '.join(sorted(known))} instead of {address}")
+        elif addresses and known != addresses:
+            wrong.append(f"{name} at {listed(known)} instead of {listed(addresses)}")
     if wrong:
         yield self.error(subject, "; ".join(wrong), "see federation state replication in the leader's log")
     else:
@@ -241,7 +246,7 @@ FINAL = {secret_complete.id, secret_copy.id}
 def look_at_federation(dcs: list[Datacenter]) -> list[Finding]:
     """Every verification check in every datacenter, all datacenters together; the first is the primary."""
     params, primary = dcs[0].params, dcs[0]
-    live = {dc.name: live_address(dc.cluster, dc.of.namespace, dc.fullname) for dc in dcs}
+    live = {dc.name: dc.gateway_addresses() for dc in dcs}
 
     def of_one(dc: Datacenter) -> list[Finding]:
         found = [finding for each in PER_DATACENTER for finding in each(dc.name, dc)]

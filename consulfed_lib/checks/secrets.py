@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..cluster import Cluster
-from ..gateway import live_address
+from ..gateway import live_addresses
 from ..params import Cluster as ClusterParams
 from ..params import Federation
 from ..results import Finding
@@ -27,8 +27,8 @@ def secret_complete(
         )
         return
     secret = find(primary, params)
-    live = live_address(primary, of.namespace, params.fullname(of))
-    wrong = mistakes(secret, params, {live} if live else set())
+    live = live_addresses(primary, of.namespace, params.fullname(of), params.gateway(of))
+    wrong = mistakes(secret, params, live)
     for each in wrong:
         yield self.error(subject, each, "let the primary's release make it again: run 01-primary-setup")
     if not wrong:

@@ -14,7 +14,7 @@ from ..checks import Check, check
 from ..checks.preflight import failed_job
 from ..cluster import Cluster, resource_path
 from ..errors import ApplyError, ClusterError
-from ..gateway import live_address
+from ..gateway import listed, live_addresses
 from ..params import Cluster as ClusterParams
 from ..params import Federation
 from ..results import Change, Changes, Finding
@@ -43,6 +43,10 @@ class Installation:
     @property
     def fullname(self) -> str:
         return self.params.fullname(self.of)
+
+    def gateway_addresses(self) -> set[str]:
+        """Where other datacenters must dial this one's gateways now."""
+        return live_addresses(self.cluster, self.namespace, self.fullname, self.params.gateway(self.of))
 
     def release(self) -> helm.Release | None:
         return helm.release(self.cluster, self.namespace, self.of.release)
@@ -157,7 +161,12 @@ class Installation:
         """(resource, name, word for people, replicas wanted) of what must run."""
         return [
             ("statefulsets", f"{self.fullname}-server", "servers", self.params.servers),
-            ("deployments", f"{self.fullname}-mesh-gateway", "gateway", self.params.mesh_gateway.replicas),
+            (
+                "deployments",
+                f"{self.fullname}-mesh-gateway",
+                "gateway",
+                self.params.gateway(self.of).replicas,
+            ),
         ]
 
     def wait_until_ready(self) -> Change:
@@ -198,9 +207,9 @@ class Installation:
             ready = _ready_replicas(self.cluster.get(resource, self.namespace, name))
             parts.append(f"{word} {ready}/{wanted} ready")
             done = done and wanted <= ready
-        address = live_address(self.cluster, self.namespace, self.fullname)
-        parts.append(f"gateway address {address or 'none yet'}")
-        done = done and address is not None
+        addresses = self.gateway_addresses()
+        parts.append(f"gateway address {listed(addresses) if addresses else 'none yet'}")
+        done = done and bool(addresses)
         for job in self.cluster.list("jobs", self.namespace, f"release={self.of.release}"):
             if not any(c["status"] == "True" for c in job.get("status", {}).get("conditions") or []):
                 parts.append(f"job {job['metadata']['name']}: {self._last_words(job) or 'starting'}")

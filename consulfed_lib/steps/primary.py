@@ -8,7 +8,7 @@ from ..checks.secrets import secret_complete
 from ..cluster import resource_path
 from ..consul import Consul
 from ..errors import ClusterError
-from ..gateway import live_address
+from ..gateway import listed
 from ..params import Cluster as ClusterParams
 from ..results import Change, Finding
 from ..secret import mistakes, read
@@ -43,8 +43,8 @@ class PrimarySetup(Step):
         secret = read(cluster, namespace, self.params.secret_name)
         if secret is None:
             return "the federation secret is missing"
-        live = live_address(cluster, namespace, self.params.fullname(self.of))
-        return "; ".join(mistakes(secret, self.params, {live} if live else None))
+        live = self.installation.gateway_addresses()
+        return "; ".join(mistakes(secret, self.params, live or None))
 
     def look_before(self) -> list[Finding]:
         found = look_at_one(self.params, self.of)
@@ -60,9 +60,8 @@ class PrimarySetup(Step):
 
     def look_after(self) -> list[Finding]:
         cluster = self.installation.cluster
-        address = live_address(cluster, self.of.namespace, self.installation.fullname)
         self.facts |= {
-            "gateway": address,
+            "gateway": listed(self.installation.gateway_addresses()),
             "federation secret": f"{self.of.namespace}/{self.params.secret_name}",
         }
         return [

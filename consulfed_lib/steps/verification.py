@@ -12,7 +12,7 @@ from ..checks.secrets import secret_complete
 from ..checks.ui import ui
 from ..cluster import resource_path
 from ..errors import WaitTimeoutError
-from ..gateway import live_address
+from ..gateway import listed
 from ..params import Cluster as ClusterParams
 from ..results import Changes, Finding, Findings
 from ..secret import FederationSecret, find
@@ -116,11 +116,10 @@ class Verification(Step):
         findings = list(self._after or self.verify())
         boxes = {}
         for dc in self.datacenters:
-            address = live_address(dc.cluster, dc.of.namespace, dc.fullname)
             boxes[dc.name] = [
                 dc.of.context,
                 f"{self.params.servers} server(s)",
-                f"gateway {address or 'none'}",
+                f"gateway {listed(dc.gateway_addresses())}",
             ]
         return Topology(boxes, link_verdicts(findings, list(boxes)))
 
