@@ -59,9 +59,9 @@ def test_a_version_from_the_future_is_refused():
 
 
 def test_the_oldest_version_is_supported_and_the_one_before_is_not():
-    """The default federation needs gossip autoGenerate that works with any name (0.44.0)."""
+    """0.21.0 is the first chart with `global.federation`."""
     assert ChartVersion.parse(OLDEST).is_supported
-    assert not ChartVersion.parse("0.43.9").is_supported
+    assert not ChartVersion.parse("0.20.1").is_supported
 
 
 @pytest.mark.parametrize(

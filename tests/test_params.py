@@ -121,7 +121,7 @@ MISTAKES = [
     ("chart", "hashicorp/consul", "mapping"),
     ("chart.version", "latest", "1.9.11"),
     ("chart.version", 1.9, "text"),
-    ("chart.version", "0.43.0", "0.44.0"),
+    ("chart.version", "0.20.1", "0.21.0"),
     ("chart.version", "3.0.0", "2.x"),
     ("primary", None, "mapping"),
     ("primary.context", "", "empty"),

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ..chart import OLDEST, ChartVersion, fullname, longest_fullname
+from ..chart import chart_mistakes, fullname, longest_fullname
 from .files import kubeconfig_contexts, read_yaml
 from .models import MeshGateway
 
@@ -34,7 +34,7 @@ def cross_checks(raw: Mapping[Any, Any]) -> list[str]:
     federation = raw.get("federation")
     if isinstance(federation, str) and federation and not re.fullmatch(r"[A-Za-z0-9][\w.-]*", federation):
         mistakes.append(f"federation: {federation!r}; expected letters, digits, dots, hyphens, underscores")
-    mistakes += _chart_mistakes(raw.get("chart"))
+    mistakes += chart_mistakes(raw)
     servers = raw.get("servers")
     if isinstance(servers, int) and not isinstance(servers, bool) and servers > 0 and servers % 2 == 0:
         mistakes.append(f"servers: {servers} is even, which makes a quorum no safer; expected 1, 3 or 5")
@@ -177,15 +177,3 @@ def _clusters(raw: Mapping[Any, Any]) -> list[tuple[str, Mapping[Any, Any]]]:
             (f"secondaries[{i}]", c) for i, c in enumerate(raw["secondaries"]) if isinstance(c, Mapping)
         ]
     return clusters
-
-
-def _chart_mistakes(chart: Any) -> list[str]:
-    if not isinstance(chart, Mapping) or not isinstance(chart.get("version"), str):
-        return []
-    try:
-        version = ChartVersion.parse(chart["version"])
-    except ValueError as error:
-        return [f"chart.version: {error}"]
-    if not version.is_supported:
-        return [f"chart.version: {version} is too old for these settings; expected {OLDEST} or newer"]
-    return []
