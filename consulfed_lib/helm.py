@@ -90,10 +90,10 @@ def parse_manifest(text: str) -> list[dict[str, Any]]:
     return [document for document in yaml.load_all(text, Loader=_Loader) if isinstance(document, dict)]
 
 
-class Helm:
-    """The Helm CLI for one cluster. Raises ToolError when Helm is not there."""
+class Charts:
+    """What the Helm CLI tells of charts, without any cluster. Raises ToolError when Helm is not there."""
 
-    def __init__(self, cluster: Cluster):
+    def __init__(self) -> None:
         program = find_program("helm")
         if program is None:
             raise ToolError(
@@ -101,11 +101,6 @@ class Helm:
                 "install Helm 3.14 or newer (conda-forge: kubernetes-helm), or run `consulfed sandbox tools`",
             )
         self.program: Path = program
-        self.cluster = cluster
-
-    def _target(self, namespace: str) -> list[str]:
-        words = ["--kube-context", self.cluster.context, "--namespace", namespace]
-        return words + (["--kubeconfig", self.cluster.kubeconfig] if self.cluster.kubeconfig else [])
 
     @staticmethod
     def _chart(chart: Chart) -> list[str]:
@@ -130,6 +125,33 @@ class Helm:
     def chart_metadata(self, chart: Chart) -> dict[str, Any]:
         """Chart.yaml of the pinned chart. Raises ApplyError when the chart or that version cannot be had."""
         return yaml.load(self._run(["show", "chart", *self._chart(chart)]), Loader=_Loader) or {}
+
+    def render(
+        self, name: str, namespace: str, chart: Chart, values: Mapping[str, Any]
+    ) -> list[dict[str, Any]]:
+        """Every object that a release would make, hooks and CRDs included, as a client without a cluster renders it."""
+        words = [
+            "template",
+            name,
+            *self._chart(chart),
+            "--namespace",
+            namespace,
+            "--include-crds",
+            "--skip-tests",
+        ]
+        return parse_manifest(self._run([*words, "-f", "-"], json.dumps(values)))
+
+
+class Helm(Charts):
+    """The Helm CLI for one cluster. Raises ToolError when Helm is not there."""
+
+    def __init__(self, cluster: Cluster):
+        super().__init__()
+        self.cluster = cluster
+
+    def _target(self, namespace: str) -> list[str]:
+        words = ["--kube-context", self.cluster.context, "--namespace", namespace]
+        return words + (["--kubeconfig", self.cluster.kubeconfig] if self.cluster.kubeconfig else [])
 
     def preview(
         self, name: str, namespace: str, chart: Chart, values: Mapping[str, Any], installed: bool
