@@ -23,9 +23,11 @@ import yaml
 from kubernetes import client as kube
 from kubernetes import config as kube_config
 
+from . import streams
 from .errors import ClusterError
 from .params import kubeconfig_contexts
 from .places import sandbox_kubeconfig
+from .streams import Completed
 
 FIELD_MANAGER = "consulfed"
 PROXY_DEFAULTS = "consul.hashicorp.com/v1alpha1"
@@ -75,16 +77,6 @@ def resource_path(resource: str, namespace: str = "", name: str = "") -> str:
         path += f"/namespaces/{quote(namespace, safe='')}"
     path += f"/{resource}"
     return f"{path}/{quote(name, safe='')}" if name else path
-
-
-@dataclass(frozen=True)
-class Completed:
-    """A command that ran in a pod; shaped like `subprocess.CompletedProcess`."""
-
-    command: tuple[str, ...]
-    returncode: int
-    stdout: str
-    stderr: str
 
 
 @dataclass(frozen=True)
@@ -278,9 +270,10 @@ class Cluster:
         answer = self.request("POST", resource_path("selfsubjectaccessreviews"), review)
         return bool(answer.get("status", {}).get("allowed"))
 
-    def log_tail(self, namespace: str, pod: str, lines: int = 1) -> str:
+    def log_tail(self, namespace: str, pod: str, lines: int = 1, container: str = "") -> str:
         """The last lines of a pod's log; empty if there is none yet."""
-        url = f"{self.server}{resource_path('pods', namespace, pod)}/log?tailLines={lines}"
+        query = {"tailLines": str(lines)} | ({"container": container} if container else {})
+        url = f"{self.server}{resource_path('pods', namespace, pod)}/log?{urlencode(query)}"
         try:
             answer = self._pool.request("GET", url, headers=self._headers(), timeout=_TIMEOUT, retries=False)
         except urllib3.exceptions.HTTPError as error:
@@ -289,22 +282,28 @@ class Cluster:
 
     # -- streams ------------------------------------------------------------------------------------------------
 
-    def exec(self, namespace: str, pod: str, command: Sequence[str], container: str = "") -> Completed:
-        """Run a command in a pod, without standard input, to its end."""
-        from kubernetes.stream import ws_client
+    def exec(
+        self,
+        namespace: str,
+        pod: str,
+        command: Sequence[str],
+        container: str = "",
+        *,
+        stdin: bytes | None = None,
+        timeout: float = 60,
+    ) -> Completed:
+        """Run a command in a pod to its end, or for `timeout` seconds (its code is streams.TIMED_OUT then).
 
+        `stdin` is all of its standard input, which ends after that; raises streams.EndlessInputError where the
+        API server knows no way to end it.
+        """
         query = [("stdout", "true"), ("stderr", "true"), *(("command", word) for word in command)]
+        query += [("stdin", "true")] if stdin is not None else []
         query += [("container", container)] if container else []
         url = f"{self.server}{resource_path('pods', namespace, pod)}/exec?{urlencode(query)}"
         with self._stream_errors("exec", namespace, pod):
-            stream = ws_client.WSClient(
-                self._configuration, ws_client.get_websocket_url(url), self._headers(), False
-            )
-            stream.run_forever(timeout=60)
-            stdout, stderr = stream.read_stdout(timeout=0) or "", stream.read_stderr(timeout=0) or ""
-            code = stream.returncode
-            stream.close()
-        return Completed(tuple(command), 124 if code is None else code, stdout, stderr)
+            done = streams.run(self._configuration, url, self._headers(), stdin, timeout)
+        return Completed(tuple(command), *done)
 
     def dial(self, namespace: str, pod: str, port: int) -> socket.socket:
         """A connection to a port of a pod, through the API server (port-forward)."""
@@ -316,8 +315,8 @@ class Cluster:
             forward = ws_client.portforward_call(self._configuration, "GET", url, headers=headers)
         return forward.socket(port)
 
-    def _stream_errors(self, verb: str, namespace: str, pod: str) -> _StreamErrors:
-        return _StreamErrors(f"{self.context}: {verb} to pod {namespace}/{pod} failed")
+    def _stream_errors(self, verb: str, namespace: str, pod: str) -> streams.StreamErrors:
+        return streams.StreamErrors(f"{self.context}: {verb} to pod {namespace}/{pod} failed")
 
     def watching(self, *paths: str) -> Bell:
         """A bell that rings whenever something under one of these API paths changes."""
@@ -337,26 +336,6 @@ class Cluster:
                 yield
         finally:
             answer.close()
-
-
-class _StreamErrors:
-    """Turns whatever the WebSocket client raises into one ClusterError, without headers or bodies in it."""
-
-    def __init__(self, what: str):
-        self._what = what
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        if isinstance(error, Exception) and not isinstance(error, ClusterError):
-            # websocket-client words a refusal `Handshake status 403 Forbidden -+-+- <headers> -+-+- <body>`.
-            handshake = str(error).partition(" -+-+- ")[0] if hasattr(error, "status_code") else ""
-            reason = str(getattr(error, "reason", "")).partition(" -+-+- ")[0]
-            words = (handshake or reason or type(error).__name__).splitlines()[0][:200]
-            raise ClusterError(
-                f"{self._what}: {words}.", "see that the pod runs and that you may use it"
-            ) from None
 
 
 class Bell:
