@@ -36,7 +36,7 @@ class ProxyDefaults:
 
     @property
     def by_chart(self) -> bool:
-        return self.params.chart.parsed.has_global_mode
+        return self.params.chart.parsed.knows("meshGateway.globalMode")
 
     def resource(self) -> dict[str, Any] | None:
         """The one resource of this cluster, in whichever namespace it stands."""
