@@ -26,7 +26,7 @@ bench: .venv/ready
 	$(BIN)/python -m tests.bench
 
 jupyter: .venv/ready
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache consulfed.egg-info
