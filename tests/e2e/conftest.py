@@ -30,10 +30,11 @@ ASKS = {
 class Sandbox:
     """A running sandbox in a folder of its own."""
 
-    def __init__(self, folder: Path, datacenters: int = 2, servers: int = 1):
+    def __init__(self, folder: Path, datacenters: int = 2, servers: int = 1, load_balancer: str = "ip"):
         self.folder = folder
         self.datacenters = datacenters
         self.servers = servers
+        self.load_balancer = load_balancer
         self.records = folder / "records"
         self.env = {
             **os.environ,
@@ -46,9 +47,8 @@ class Sandbox:
         return subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=timeout, **more)
 
     def up(self) -> None:
-        done = self.consulfed(
-            "sandbox", "up", "--datacenters", str(self.datacenters), "--servers", str(self.servers)
-        )
+        size = ("--datacenters", str(self.datacenters), "--servers", str(self.servers))
+        done = self.consulfed("sandbox", "up", *size, "--load-balancer", self.load_balancer)
         assert done.returncode == 0, done.stderr
 
     def down(self) -> None:
@@ -148,9 +148,11 @@ def sandbox(new_sandbox: Callable[..., Sandbox]) -> Sandbox:
 
 
 @pytest.fixture
-def own_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    """Two clusters with one node each, for one test only."""
-    sandbox = Sandbox(tmp_path_factory.mktemp("e2e"))
+def own_sandbox(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Sandbox]:
+    """Two clusters with one node each, for one test only; an indirect parameter says what load balancers tell."""
+    sandbox = Sandbox(tmp_path_factory.mktemp("e2e"), load_balancer=getattr(request, "param", "ip"))
     sandbox.up()
     yield sandbox
     sandbox.down()
