@@ -1,0 +1,148 @@
+"""Which rights the runbook needs: what consulfed itself asks of an API server, and through Helm of the chart.
+
+The table is checked from both sides: an end-to-end test compares it with the audit logs of a whole run, and the check
+`permissions` asks for what stands here before anything is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from .chart import HELM, Object, granted_rules, helm_rules
+from .rules import Rule, simplify
+
+if TYPE_CHECKING:
+    from ..params import Cluster, Federation
+
+READS, WRITES = "what consulfed reads", "what consulfed changes, and what it watches meanwhile"
+
+_GROUPS = {
+    "deployments": "apps",
+    "statefulsets": "apps",
+    "jobs": "batch",
+    "proxydefaults": "consul.hashicorp.com",
+}
+"""API groups of the resources below; the core group has no name."""
+
+_READ, _TUNNEL = ("get",), ("get", "create")
+"""A stream into a pod begins as a GET, for which older API servers ask `get`, and from 1.35 on `create` as well."""
+
+ALL, SETUP = "00 01 02 03 04", "00 01 03"
+
+
+class Fact(NamedTuple):
+    """Requests that consulfed makes.
+
+    Attributes:
+        names: names of the objects, as templates (see `_names`); empty where any may be meant.
+        notebooks: in which notebooks, by number.
+        role: `primary` or `secondary`; empty for both.
+        cluster: whether it reaches beyond the release's namespace.
+        writes: whether only a run that changes something makes them.
+    """
+
+    resource: str
+    verbs: tuple[str, ...]
+    names: tuple[str, ...] = ()
+    notebooks: str = ALL
+    role: str = ""
+    cluster: bool = False
+    writes: bool = False
+
+
+FACTS = (
+    # The namespace kube-system is the cluster's identity.
+    Fact("namespaces", _READ, ("kube-system", "{namespace}"), "00 01 02 03", cluster=True),
+    Fact("nodes", ("list",), notebooks=SETUP, cluster=True),
+    # Helm's records are Secrets whose names hold a number: they can only be listed.
+    Fact("secrets", ("list",), notebooks=SETUP),
+    Fact("secrets", _READ, ("{secret}",)),
+    Fact("services", _READ, ("{fullname}-mesh-gateway",)),
+    Fact("jobs", ("list",), notebooks=SETUP),
+    Fact("persistentvolumeclaims", ("list",), notebooks=SETUP),
+    Fact("statefulsets", _READ, ("{fullname}-server",), SETUP),
+    Fact("deployments", _READ, ("{fullname}-mesh-gateway",), SETUP),
+    Fact("pods", ("list",), notebooks="00 01 03 04"),
+    Fact("pods", ("watch",), notebooks="00 04"),
+    Fact("pods/portforward", _TUNNEL, ("{server}",), "00 01 03 04"),
+    Fact("pods/exec", _TUNNEL, ("{server}",), "00 04"),
+    # There is one for the whole federation, in whichever namespace.
+    Fact("proxydefaults", ("list",), notebooks="00 01", role="primary", cluster=True),
+    Fact("proxydefaults", ("create", "patch"), notebooks="00 01", role="primary", cluster=True, writes=True),
+    Fact("proxydefaults", ("watch",), notebooks="00 01", role="primary", cluster=True, writes=True),
+    # What is waited for is watched; the last line of a Job's log tells what it waits for.
+    Fact("secrets", ("watch",), notebooks="00 01", role="primary", writes=True),
+    *(
+        Fact(each, ("watch",), notebooks=SETUP, writes=True)
+        for each in ("services", "statefulsets", "deployments")
+    ),
+    Fact("pods/log", _READ, notebooks=SETUP, writes=True),
+    # Left over by a killed run: failed hook Jobs, and a release's record that says it is still being worked on.
+    Fact("jobs", ("watch", "delete"), notebooks=SETUP, writes=True),
+    Fact("secrets", ("get", "patch"), notebooks=SETUP, writes=True),
+    Fact("secrets", ("create", "patch"), notebooks="00 02", role="secondary", writes=True),
+)
+"""Requests of the library itself. Reviews of one's own rights and `/version` are everybody's (system:basic-user)."""
+
+_RELEASE_RECORDS = ("get", "list", "create", "update", "delete")
+"""Helm keeps a Secret a revision, marks it as it goes on, and deletes the oldest from the eleventh on."""
+
+
+def needs(
+    params: Federation,
+    of: Cluster,
+    objects: Iterable[Object],
+    *,
+    notebook: str = "00-preflight",
+    read_only: bool = False,
+    create_namespace: bool = False,
+) -> list[Rule]:
+    """The rights that the runbook needs in one cluster of a federation, none of them twice.
+
+    Args:
+        objects: what the pinned chart renders for that cluster, hooks and CRDs included.
+        notebook: name or number; 00 stands for all of them, because it looks ahead.
+        read_only: what a dry run and the verification need.
+        create_namespace: whether the release's namespace has to be made.
+    """
+    number = notebook[:2]
+    primary = of.datacenter == params.primary.datacenter
+    rules = list(_own(params, of, number, "primary" if primary else "secondary", read_only))
+    if create_namespace and not read_only and number != "04":
+        rules.append(Rule("", ("namespaces",), ("create",), why=WRITES))
+    if number in SETUP:
+        objects = list(objects)
+        if not read_only:
+            rules.append(Rule("", ("secrets",), _RELEASE_RECORDS, (), of.namespace, why=HELM))
+        rules += helm_rules(objects, of.namespace, read_only)
+        rules += () if read_only else granted_rules(objects, of.namespace)
+    return simplify(rules)
+
+
+def anywhere(rules: Iterable[Rule]) -> list[Rule]:
+    """The same rights for any namespace, any name and thus any parameters."""
+    wide = (Rule(r.group, r.resources, r.verbs, (), "", r.urls, r.why) for r in rules)
+    return simplify(wide)
+
+
+def _own(params: Federation, of: Cluster, number: str, role: str, read_only: bool) -> Iterator[Rule]:
+    for fact in FACTS:
+        if number in fact.notebooks and fact.role in ("", role) and not (read_only and fact.writes):
+            resource = fact.resource.partition("/")[0]
+            yield Rule(
+                _GROUPS.get(resource, ""),
+                (fact.resource,),
+                fact.verbs,
+                tuple(name for template in fact.names for name in _names(template, params, of)),
+                "" if fact.cluster else of.namespace,
+                why=WRITES if fact.writes else READS,
+            )
+
+
+def _names(template: str, params: Federation, of: Cluster) -> list[str]:
+    """The names that a template stands for in one cluster."""
+    fullname = params.fullname(of)
+    if template == "{server}":
+        return [f"{fullname}-server-{i}" for i in range(params.servers)]
+    return [template.format(namespace=of.namespace, fullname=fullname, secret=params.secret_name)]
