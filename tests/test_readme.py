@@ -60,8 +60,10 @@ def exit_codes() -> str:
 def checks() -> str:
     for module, _ in NOTEBOOKS.values():
         import_module(f"consulfed_lib.steps.{module}")
-    rows = [f"| `{check.id}` | {check.proves} |" for _, check in sorted(CATALOGUE.items())]
-    return "\n".join(["| check | what it proves when it is ok |", "|---|---|", *rows])
+    rows = [
+        f"| `{check.id}` | {check.proves} | {check.severity} |" for _, check in sorted(CATALOGUE.items())
+    ]
+    return "\n".join(["| check | what it proves when it is ok | at worst |", "|---|---|---|", *rows])
 
 
 TABLES = {"parameters": parameters, "exit codes": exit_codes, "checks": checks}

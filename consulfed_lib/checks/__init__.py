@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from ..errors import ConsulfedError
 from ..results import Finding
 
 Look = Callable[..., Iterator[Finding]]
+Worst = Literal["error", "warning"]
 
 
 @dataclass(frozen=True)
@@ -24,17 +25,20 @@ class Check:
         id: its stable name.
         proves: what is certain when it is ok.
         look: called with the check and the world; yields findings.
+        severity: the worst that it reports. An `error` stops the run; a `warning` never does, also where the check
+            could not look.
     """
 
     id: str
     proves: str
     look: Look
+    severity: Worst = "error"
 
     def __call__(self, subject: str, *world: Any) -> list[Finding]:
         try:
             found = list(self.look(self, subject, *world))
         except ConsulfedError as error:
-            return [self.error(subject, error.found, error.hint)]
+            return [Finding(self.id, subject, self.severity, error.found, error.hint)]
         return found or [self.skipped(subject, "there was nothing to look at")]
 
     def ok(self, subject: str, found: str) -> Finding:
@@ -44,6 +48,9 @@ class Check:
         return Finding(self.id, subject, "warning", found, hint)
 
     def error(self, subject: str, found: str, hint: str) -> Finding:
+        """Raises TypeError in a check that is declared to warn only: the catalogue would lie."""
+        if self.severity != "error":
+            raise TypeError(f"{self.id} is declared to report a {self.severity} at worst")
         return Finding(self.id, subject, "error", found, hint)
 
     def skipped(self, subject: str, why: str) -> Finding:
@@ -54,13 +61,13 @@ CATALOGUE: dict[str, Check] = {}
 """Every check by its id, in the order in which they are declared."""
 
 
-def check(id: str, proves: str) -> Callable[[Look], Check]:
+def check(id: str, proves: str, severity: Worst = "error") -> Callable[[Look], Check]:
     """Declare a check: the decorated generator gets the check itself, the subject, and the world."""
 
     def declare(look: Look) -> Check:
         if id in CATALOGUE:
             raise ValueError(f"two checks are called {id}")
-        CATALOGUE[id] = Check(id, proves, look)
+        CATALOGUE[id] = Check(id, proves, look, severity)
         return CATALOGUE[id]
 
     return declare

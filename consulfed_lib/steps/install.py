@@ -11,7 +11,7 @@ from typing import Any
 
 from .. import helm
 from ..checks import Check, check
-from ..checks.preflight import failed_job
+from ..checks.existing import failed_job
 from ..cluster import Cluster, resource_path
 from ..errors import ApplyError, ClusterError
 from ..gateway import listed, live_addresses

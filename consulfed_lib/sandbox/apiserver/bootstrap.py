@@ -1,4 +1,4 @@
-"""What is in a cluster before anyone writes to it: namespaces, the built-in roles, the `kubernetes` Service."""
+"""What is in a cluster before anyone writes to it: namespaces, built-in roles, a storage class, a Service."""
 
 from __future__ import annotations
 
@@ -145,7 +145,18 @@ def objects() -> list[dict[str, Any]]:
         _binding("system:basic-user", "system:basic-user", _AUTHENTICATED),
         _binding("system:public-info-viewer", "system:public-info-viewer", _AUTHENTICATED, _UNAUTHENTICATED),
     ]
-    return [*namespaces, *roles, *bindings]
+    storage_class = {
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": {
+            "name": "standard",
+            "annotations": {"storageclass.kubernetes.io/is-default-class": "true"},
+        },
+        "provisioner": "sandbox.consulfed/folder",
+        "reclaimPolicy": "Delete",
+        "volumeBindingMode": "Immediate",
+    }
+    return [*namespaces, *roles, *bindings, storage_class]
 
 
 def kubernetes_service(port: int, target_port: int) -> dict[str, Any]:

@@ -196,7 +196,15 @@ class NodeKubelet:
                 "topology.kubernetes.io/region": "sandbox",
                 "topology.kubernetes.io/zone": f"sandbox-{self._cluster.name}",
             }
-            node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}}
+            # As on k3s, whose own controller gives addresses to LoadBalancer Services: what looks for one before
+            # there is a Service can see it here.
+            spec = {"providerID": f"k3s://{name}"}
+            node = {
+                "apiVersion": "v1",
+                "kind": "Node",
+                "metadata": {"name": name, "labels": labels},
+                "spec": spec,
+            }
             await client.apply("v1", "nodes", name, node)
             ready = {
                 "type": "Ready",
