@@ -21,6 +21,11 @@ _GROUPS = {
     "deployments": "apps",
     "statefulsets": "apps",
     "jobs": "batch",
+    "clusterroles": "rbac.authorization.k8s.io",
+    "customresourcedefinitions": "apiextensions.k8s.io",
+    "leases": "coordination.k8s.io",
+    "mutatingwebhookconfigurations": "admissionregistration.k8s.io",
+    "storageclasses": "storage.k8s.io",
     "proxydefaults": "consul.hashicorp.com",
 }
 """API groups of the resources below; the core group has no name."""
@@ -55,6 +60,18 @@ FACTS = (
     # The namespace kube-system is the cluster's identity.
     Fact("namespaces", _READ, ("kube-system", "{namespace}"), "00 01 02 03", cluster=True),
     Fact("nodes", ("list",), notebooks=SETUP, cluster=True),
+    # Preflight: who owns what the chart will own; which volumes, addresses and clocks there are.
+    *(
+        Fact(each, ("list",), notebooks=SETUP, cluster=True)
+        for each in (
+            "clusterroles",
+            "customresourcedefinitions",
+            "leases",
+            "mutatingwebhookconfigurations",
+            "services",
+            "storageclasses",
+        )
+    ),
     # Helm's records are Secrets whose names hold a number: they can only be listed.
     Fact("secrets", ("list",), notebooks=SETUP),
     Fact("secrets", _READ, ("{secret}",)),
