@@ -505,6 +505,7 @@ def test_a_namespace_is_well_unless_it_is_being_deleted(target, api, answer, sev
 
 
 AS_PRIMARY: dict[str, Any] = {
+    "name": "consul",
     "datacenter": "dc1",
     "federation": {"enabled": True, "createFederationSecret": True},
     "acls": {"manageSystemACLs": True},
@@ -518,12 +519,17 @@ FITS = {"global": AS_PRIMARY}
     [
         ({"datacenter": "dc9"}, "is datacenter 'dc9'"),
         ({"federation": {"enabled": True, "primaryDatacenter": "dc0"}}, "is a secondary"),
-        ({"acls": {}}, "has ACLs off"),
-        ({"gossipEncryption": {}}, "has gossip encryption off"),
+        ({"acls": {}}, "has ACLs off, the parameters have acls on"),
+        ({"gossipEncryption": {}}, "has gossip encryption off, the parameters have gossip_encryption on"),
+        ({"name": "mesh"}, "are named mesh-…; the parameters name them consul-…"),
+        (
+            {"gossipEncryption": {"secretName": "ours", "secretKey": "key"}},
+            "has the gossip key of secret ours, the parameters want a generated gossip key",
+        ),
     ],
 )
 def test_a_release_of_ours_in_another_role_stops_the_run(target, api, change, words):
-    """Two contexts swapped in the parameters must not upgrade a primary into a secondary."""
+    """Swapped contexts must not make a secondary of a primary, nor may options change that make a datacenter."""
     secret = stored(1, runner=gone(), **{"global": AS_PRIMARY | change})
     api.answers[f"GET {CONSUL}/secrets"] = 200, {"items": [secret]}
     (found,) = preflight.existing_release("dc1", target)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from .. import helm
-from ..chart import ChartVersion
+from ..chart import ChartVersion, fullname
 from ..results import Finding
 from . import Check, check
 from .target import Target
@@ -95,19 +95,37 @@ def _newer(installed: str, pinned: ChartVersion) -> bool:
 
 def _another_role(target: Target, values: Mapping[str, Any]) -> str:
     """How an installed release differs from what the parameters make of its cluster; empty when it fits."""
-    there = values.get("global", {})
-    federation = there.get("federation", {})
+    params, there = target.params, values.get("global", {})
+    federation, gossip = there.get("federation", {}), there.get("gossipEncryption") or {}
     primary = target.is_primary
     if there.get("datacenter") != target.of.datacenter:
         return f"is datacenter {there.get('datacenter')!r}, not {target.of.datacenter!r}"
     if bool(federation.get("createFederationSecret")) != primary:
         return f"is a {'secondary' if primary else 'primary'}, not a {'primary' if primary else 'secondary'}"
-    if bool(there.get("acls", {}).get("manageSystemACLs")) != target.params.acls:
-        return f"has ACLs {'off' if target.params.acls else 'on'}, the parameters want the opposite"
-    if bool(there.get("gossipEncryption")) != target.params.gossip_encryption:
-        now = "off" if target.params.gossip_encryption else "on"
-        return f"has gossip encryption {now}, the parameters want the opposite"
+    if not primary and (of := federation.get("primaryDatacenter", "")) not in ("", params.primary.datacenter):
+        return f"is a secondary of {of!r}, not of {params.primary.datacenter!r}"
+    name = fullname(target.of.release, there.get("name") or "", values.get("fullnameOverride") or "")
+    if name != target.fullname:
+        # Under other names Helm would delete the servers and start new ones, on volumes that are empty.
+        return f"has objects that are named {name}-…; the parameters name them {target.fullname}-…"
+    acls = bool(there.get("acls", {}).get("manageSystemACLs"))
+    if acls != params.acls:
+        return f"has ACLs {_on(acls)}, the parameters have acls {_on(params.acls)}"
+    if bool(gossip) != params.gossip_encryption:
+        now, wanted = _on(bool(gossip)), _on(params.gossip_encryption)
+        return f"has gossip encryption {now}, the parameters have gossip_encryption {wanted}"
+    if primary and (now := gossip.get("secretName") or "") != params.gossip_key.secret:
+        # Members with another key do not hear each other.
+        return f"has {_gossip_key(now)}, the parameters want {_gossip_key(params.gossip_key.secret)}"
     return ""
+
+
+def _on(value: bool) -> str:
+    return "on" if value else "off"
+
+
+def _gossip_key(secret: str) -> str:
+    return f"the gossip key of secret {secret}" if secret else "a generated gossip key"
 
 
 @check("other-installations", "no other Helm release owns what this one will own in the whole cluster")
