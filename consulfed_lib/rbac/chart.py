@@ -119,7 +119,7 @@ def _place(
     manifest: Object, namespace: str, scopes: Mapping[tuple[str, str], Object]
 ) -> tuple[str, str, str]:
     """(API group, resource, namespace, empty for none) of an object."""
-    group, _, version = str(manifest["apiVersion"]).rpartition("/")
+    group, _, _version = str(manifest["apiVersion"]).rpartition("/")
     kind = str(manifest["kind"])
     spec = scopes.get((group, kind))
     if spec is not None:

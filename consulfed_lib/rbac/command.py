@@ -1,0 +1,116 @@
+"""`consulfed rbac`: the rights of the runbook's service account, as a manifest for `kubectl apply -f -`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+
+from ..errors import ParamsError
+from .manifest import LABEL, NAMESPACE, Subject, manifest, shipped
+
+
+@click.command()
+@click.argument("params_file", metavar="[PARAMS]", required=False, type=click.Path(path_type=Path))
+@click.option("--read-only", is_flag=True, help="Only what a dry run and the verification need.")
+@click.option("--datacenter", default="", metavar="DC", help="The rights in this datacenter's cluster alone.")
+@click.option(
+    "--service-account",
+    metavar="[NAMESPACE/]NAME",
+    help=f"For this service account; it is made.  [default: {NAMESPACE}/consulfed]",
+)
+@click.option("--user", metavar="NAME", help="For this user instead of a service account.")
+@click.option("--group", metavar="NAME", help="For this group instead of a service account.")
+def rbac(
+    params_file: Path | None,
+    read_only: bool,
+    datacenter: str,
+    service_account: str | None,
+    user: str | None,
+    group: str | None,
+) -> None:
+    """Print the rights that the runbook needs, for `kubectl apply -f -`.
+
+    With PARAMS: exactly the rights for the chart, version and options of that federation, in the namespaces of its
+    releases. The chart is rendered for it, which takes Helm and the chart, and no cluster. It is one manifest for
+    all clusters of the federation, to be applied to each by its administrator:
+
+    \b
+      consulfed rbac PARAMS | kubectl --context ADMIN apply -f -
+
+    Without PARAMS: the rights for the chart of the sandbox, with any namespace and option; the sandbox's own contexts
+    have these.
+
+    A large part is what the chart's own roles grant: Kubernetes lets nobody hand out rights that they do not have.
+
+    With --read-only nothing can be changed in the clusters. It is no small right all the same: it reads the Secrets
+    of the release's namespace, and runs commands in the Consul servers' pods. A pipeline that verifies every night
+    needs no more than that.
+    """
+    subject = _subject(service_account, user, group, read_only)
+    if params_file is None:
+        if datacenter:
+            raise click.UsageError("--datacenter chooses one of PARAMS: name that file, too")
+        name = "consulfed-read-only" if read_only else "consulfed"
+        click.echo(manifest(shipped(read_only), subject, name, _heading_of_any(read_only)), nl=False)
+        return
+    from ..params import load
+    from .rendered import for_federation
+
+    params = load(params_file)
+    names = [cluster.datacenter for cluster in params.clusters]
+    if datacenter and datacenter not in names:
+        raise ParamsError(
+            f"--datacenter {datacenter} is none of {params_file}.",
+            f"one of: {', '.join(names)}; or none for all",
+        )
+    rules = for_federation(params, datacenter, read_only)
+    where = f"the cluster of {datacenter}" if datacenter else f"each cluster of {', '.join(names)}"
+    chart = f"chart {params.chart.ref} {params.chart.version}"
+    heading = f"Federation {params.federation}, {chart}: rights in {where}.\n{_heading(read_only)}"
+    # A name for each federation: two of them may share a cluster.
+    slug = re.sub(r"[^a-z0-9]+", "-", params.federation.lower()).strip("-")
+    name = "-".join(part for part in ("consulfed", slug, "read-only" if read_only else "") if part)
+    click.echo(manifest(rules, subject, name, heading), nl=False)
+
+
+def _subject(service_account: str | None, user: str | None, group: str | None, read_only: bool) -> Subject:
+    if sum(each is not None for each in (service_account, user, group)) > 1:
+        raise click.UsageError("give one of --service-account, --user and --group")
+    if user is not None:
+        return Subject("User", user)
+    if group is not None:
+        return Subject("Group", group)
+    namespace, _, name = (service_account or "").rpartition("/")
+    return Subject(
+        "ServiceAccount",
+        name or ("consulfed-read-only" if read_only else "consulfed"),
+        namespace or NAMESPACE,
+    )
+
+
+def _heading_of_any(read_only: bool) -> str:
+    lines = [
+        "For the chart that the sandbox offers, with any namespace, name and option, and thus for the whole cluster.",
+        "For a chart, version and options of your own, and for no more than they need: consulfed rbac PARAMS",
+    ]
+    return "\n".join([*lines, _heading(read_only)])
+
+
+def _heading(read_only: bool) -> str:
+    what = (
+        "Enough for `consulfed run PARAMS` (a dry run) and for `--only 04`, the verification."
+        if read_only
+        else "Enough for `consulfed run PARAMS --apply`."
+    )
+    label = ",".join(f"{key}={value}" for key, value in LABEL.items())
+    return "\n".join(
+        [
+            what,
+            "Apply it as an administrator. To take it back, go by the label, because `kubectl delete -f -` would take",
+            "the namespaces with it, and all that is in them:",
+            "  kubectl delete clusterroles,clusterrolebindings,roles,rolebindings,serviceaccounts \\",
+            f"    --all-namespaces --selector {label}",
+        ]
+    )
