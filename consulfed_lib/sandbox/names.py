@@ -19,7 +19,6 @@ Owner = tuple[str, str, str]
 
 _LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?"
 _NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*")
-_HEADER = "# The names of this sandbox. Written by consulfed: what is changed by hand is lost.\n"
 
 
 class Names:
@@ -70,7 +69,8 @@ class Names:
         self._table = table
         if self.hosts_file is not None:
             lines = [f"{address} {name}\n" for name, found in table.items() for address in found]
-            write_private(self.hosts_file, "".join([_HEADER, *lines]).encode())
+            # Without a comment: nss_wrapper takes none.
+            write_private(self.hosts_file, "".join(lines).encode())
         for changed in list(self._subscribers):
             changed()
 

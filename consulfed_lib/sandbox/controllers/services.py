@@ -24,8 +24,8 @@ from .forwarder import Forwarder, Target
 from .informer import Informers
 from .pods import is_terminating
 
-EXTERNAL_DNS = "external-dns.alpha.kubernetes.io/hostname"
-"""Annotation with the names, comma-separated, that ExternalDNS publishes for a Service (its source `service`)."""
+EXTERNAL_DNS = ("external-dns.alpha.kubernetes.io/hostname", "external-dns.kubernetes.io/hostname")
+"""Annotation with the names, comma-separated, that ExternalDNS publishes for a Service: until its 0.21, and since."""
 
 _RETRY_SECONDS = 5
 _MODE = "VIP"
@@ -172,7 +172,8 @@ class Services(Controller):
         targets = [address] if address else []
         if item["spec"].get("type") == "NodePort":
             targets = list(self._cluster.node_addresses.values())
-        asked = (item["metadata"].get("annotations") or {}).get(EXTERNAL_DNS, "")
+        annotations = item["metadata"].get("annotations") or {}
+        asked = ",".join(annotations.get(key, "") for key in EXTERNAL_DNS)
         for name in filter(None, (part.strip() for part in asked.split(","))):
             if is_name(name):
                 names[name] = targets

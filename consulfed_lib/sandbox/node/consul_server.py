@@ -14,6 +14,7 @@ import aiohttp
 
 from .consul_config import Config, ConfigError, fit, merge, on_this_machine, server_config
 from .process import exit_code, spawn, stop
+from .resolver import environment, names_among
 from .workload import Container, Program, write_private
 
 Send = Callable[[bytes], Awaitable[None]]
@@ -30,6 +31,9 @@ _SANDBOX: Config = {
 """Settings that make a federation on one machine come up in seconds; the pod's own configuration wins."""
 
 _READY_SECONDS = 5
+
+_DIALLED = ("primary_gateways", "retry_join_wan", "start_join_wan")
+"""Settings with the addresses of other datacenters, which Consul itself resolves, each time that it dials."""
 
 _REFUSED = {"agent", "debug", "exec", "lock", "watch"}
 """Subcommands that start programs, or write folders, on the machine that the CLI runs on: this one."""
@@ -70,9 +74,11 @@ class ConsulServer(Program):
         write_private(agent / "agent.json", json.dumps(self._config, indent=1).encode())
         for number, snippet in enumerate(snippets):
             write_private(agent / f"flag-{number}.hcl", snippet.encode())
+        dialled = names_among([_host(one) for key in _DIALLED for one in config.get(key, [])])
+        resolving = await environment(container, dialled, container.names.hosts_file)
         self._process = await spawn(
             [container.tools["consul"], "agent", "-config-dir", agent],
-            env={"HOME": str(folder)},
+            env={"HOME": str(folder), **resolving},
             log=container.log,
             folder=folder,
         )
@@ -188,6 +194,13 @@ class ConsulServer(Program):
             return f"{flag}{equals}" * bool(equals) + str(self.container.on_disk(path))
         except KeyError:
             return word
+
+
+def _host(address: str) -> str:
+    """The host of `host`, `host:port` or `[address]:port`."""
+    if address.startswith("["):
+        return address[1:].partition("]")[0]
+    return address if address.count(":") > 1 else address.partition(":")[0]
 
 
 async def _feed(source: asyncio.StreamReader | None, pipe: BinaryIO) -> None:

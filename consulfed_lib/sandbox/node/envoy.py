@@ -1,12 +1,11 @@
 """Configuration of an Envoy that is a mesh gateway: it routes TLS connections by SNI and opens none of them.
 
 Envoy reads listeners and clusters from two files and takes a new version when one is renamed into their
-folder. Nothing here knows Consul; `mesh_gateway` says which names go where.
+folder. Nothing here knows Consul, or names of the network; `mesh_gateway` says which SNI goes where.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -119,12 +118,11 @@ def _listener(listen: Address, names: list[str]) -> dict[str, Any]:
 
 
 def _cluster(name: str, addresses: tuple[Address, ...]) -> dict[str, Any]:
-    literal = all(_is_literal(host) for host, _ in addresses)
     endpoints = [{"endpoint": {"address": _socket(address)}} for address in sorted(set(addresses))]
     return {
         "@type": f"{_TYPE}.config.cluster.v3.Cluster",
         "name": name,
-        "type": "STATIC" if literal else "STRICT_DNS",
+        "type": "STATIC",
         "connect_timeout": _CONNECT_SECONDS,
         "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]},
     }
@@ -132,11 +130,3 @@ def _cluster(name: str, addresses: tuple[Address, ...]) -> dict[str, Any]:
 
 def _socket(address: Address) -> dict[str, Any]:
     return {"socket_address": {"address": address[0], "port_value": address[1]}}
-
-
-def _is_literal(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True

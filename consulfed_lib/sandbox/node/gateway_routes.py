@@ -16,6 +16,7 @@ from typing import Any
 
 from .consul_http import MISSING_INDEX, ConsulError, ConsulHttp
 from .envoy import Address, Routes
+from .resolver import is_address
 
 _RETRY_SECONDS = 0.3
 _NO_PROXIES = ("consul", "mesh-gateway")
@@ -137,6 +138,25 @@ class RouteFollower:
         if routes != self.routes:
             self.routes = routes
             self._changed(routes)
+
+
+def resolved(
+    routes: Routes, addresses: Callable[[str], tuple[str, ...]], unknown: Callable[[str], object]
+) -> Routes:
+    """The routes with addresses in place of names; `unknown` is told of each name that has none.
+
+    A route all of whose names are unknown has nowhere to go, as with a real Envoy that cannot resolve them.
+    """
+    made: dict[str, tuple[Address, ...]] = {}
+    for sni, targets in routes.items():
+        found: list[Address] = []
+        for host, port in targets:
+            at = (host,) if is_address(host) else addresses(host)
+            if not at:
+                unknown(host)
+            found += [(address, port) for address in at]
+        made[sni] = tuple(found)
+    return made
 
 
 def _healthy(entries: Any) -> list[Any]:

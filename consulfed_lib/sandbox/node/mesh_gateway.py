@@ -14,7 +14,7 @@ from ..consul_k8s import login as acl
 from ..consul_k8s.consul_api import consul_of, server_name
 from .consul_http import ConsulError, ConsulHttp
 from .envoy import ADMIN_PORT, Address, Routes, write_bootstrap, write_routes
-from .gateway_routes import RouteFollower
+from .gateway_routes import RouteFollower, resolved
 from .process import exit_code, spawn, stop
 from .workload import Container, Program
 
@@ -45,6 +45,8 @@ class MeshGateway(Program):
         self._session: aiohttp.ClientSession | None = None
         self._folder = container.folder / "envoy"
         self._serving = False
+        self._unknown: set[str] = set()
+        self._forget_names: Callable[[], None] | None = None
 
     @property
     def listen(self) -> Address:
@@ -66,6 +68,7 @@ class MeshGateway(Program):
         write_routes(self._folder, self.listen, {})
         bootstrap = write_bootstrap(self._folder, container.name, (container.address, ADMIN_PORT))
         self._follower = RouteFollower(consul, self._on_routes, self._sign_in_again, container.log)
+        self._forget_names = container.names.subscribe(self._write_routes)
         self._following = asyncio.create_task(self._follower.run())
         self._envoy = await self._start_envoy(bootstrap)
 
@@ -120,8 +123,19 @@ class MeshGateway(Program):
         )
 
     def _on_routes(self, routes: Routes) -> None:
-        write_routes(self._folder, self.listen, routes)
+        self._write_routes()
         self.container.log("sandbox: routes " + ", ".join(sorted(routes)))
+
+    def _write_routes(self) -> None:
+        """Have Envoy take the routes, with the addresses that names have now; called again when names change."""
+        if self._follower is None:
+            return
+        unknown: set[str] = set()
+        routes = resolved(self._follower.routes, self.container.names.addresses, unknown.add)
+        write_routes(self._folder, self.listen, routes)
+        for name in sorted(unknown - self._unknown):
+            self.container.log(f"sandbox: lookup {name}: no such host")
+        self._unknown = unknown
 
     async def ready(self) -> bool:
         """Envoy is live, and takes connections for its own datacenter's servers."""
@@ -160,6 +174,9 @@ class MeshGateway(Program):
             ended.cancel()
 
     async def stop(self) -> None:
+        if self._forget_names is not None:
+            self._forget_names()
+            self._forget_names = None
         if self._following is not None:
             self._following.cancel()
             await asyncio.gather(self._following, return_exceptions=True)
