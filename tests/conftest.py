@@ -77,7 +77,7 @@ def _forget_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
 class Authority:
     """A certificate authority, made for the tests."""
 
-    def __init__(self, name: str = "Test CA", lasts: datetime.timedelta = datetime.timedelta(days=1)):
+    def __init__(self, name: str = "Test CA", lasts: datetime.timedelta = datetime.timedelta(days=365)):
         self.lasts = lasts
         self.key = ec.generate_private_key(ec.SECP256R1())
         self.name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])

@@ -18,7 +18,8 @@ import pytest
 from consulfed_lib import redact, secret
 from consulfed_lib.errors import SecretError
 from consulfed_lib.redact import Secret
-from consulfed_lib.secret import FederationSecret, expected_keys, find, manifest, mistakes, read, same
+from consulfed_lib.secret import FederationSecret, find, manifest, read, same
+from consulfed_lib.secret_faults import Fault, expected_keys, faults, mended_by_helm
 
 from .conftest import Authority, secret_object
 
@@ -45,7 +46,8 @@ def wrong(data, federation) -> Callable[..., list[str]]:
 
     def look(live: set[str] | None = None, changes: dict[str, Any] | None = None, **values: Any) -> list[str]:
         changed = {key: value for key, value in (data | values).items() if value is not None}
-        return mistakes(held(changed), federation(**(changes or {})), live)
+        params = federation(**({"private_network": True} | (changes or {})))
+        return [each.found for each in faults(held(changed), params, live)]
 
     return look
 
@@ -129,6 +131,21 @@ def test_a_ca_that_has_expired_is_named(wrong):
     assert "caCert expired on" in line
 
 
+@pytest.mark.parametrize(
+    ("days", "severity", "words"),
+    [(-0.01, "error", "expired"), (30, "warning", "in 29 days"), (89, "warning", "expires on"), (91, "", "")],
+)
+def test_a_ca_that_is_about_to_expire_is_a_warning(federation, data, days, severity, words):
+    """All servers of all datacenters have to be rolled for a new one; and no run of Helm makes one."""
+    ca = Authority(lasts=timedelta(days=days))
+    old = data | {"caCert": ca.pem.encode(), "caKey": ca.key_pem.encode()}
+    params = federation(private_network=True)
+    found = faults(held(old), params)
+    assert [each.severity for each in found] == ([severity] if severity else [])
+    assert all(words in each.found and "rotate" in each.hint for each in found)
+    assert mended_by_helm(held(old), params, None) == []
+
+
 def test_a_certificate_that_is_of_no_ca_is_named(wrong, authority):
     """A server's certificate in the CA's place can sign nothing."""
     certificate, key = authority.issue(("server.dc1.consul",))
@@ -164,6 +181,71 @@ def test_another_primary_is_named(wrong):
     (line,) = wrong(serverConfigJSON=config(primary_datacenter="dc9"))
     assert "dc9" in line
     assert "dc1" in line
+
+
+def test_a_secondary_that_holds_its_own_datacenter_as_the_primary_is_named(federation, data):
+    """Consul refuses to start: 'primary_gateways' should only be configured in a secondary datacenter."""
+    params = federation(private_network=True)
+    itself = params.secondaries[0].model_copy(update={"datacenter": "dc1"})
+    (found,) = faults(held(data), params, holder=itself)
+    assert "this datacenter itself" in found.found
+    assert faults(held(data), params, holder=params.secondaries[0]) == []
+
+
+@pytest.mark.parametrize(
+    ("gateway", "private_network", "severity"),
+    [
+        ("34.1.2.3:443", False, ""),
+        ("gateway.dc1.example.com:443", False, ""),
+        ("[2a01:4f8::1]:443", False, ""),
+        ("192.0.2.2:443", False, "error"),
+        ("192.0.2.2:443", True, "error"),
+        ("0.0.0.0:443", True, "error"),
+        ("[::]:443", True, "error"),
+        ("10.0.0.1:443", False, "warning"),
+        ("172.20.0.1:443", False, "warning"),
+        ("192.168.1.1:443", False, "warning"),
+        ("100.64.0.1:443", False, "warning"),
+        ("[fd00::1]:443", False, "warning"),
+        ("10.0.0.1:443", True, ""),
+        ("[fd00::1]:443", True, ""),
+        ("127.0.0.1:443", False, "error"),
+        ("localhost:443", False, "error"),
+        ("[::1]:443", False, "error"),
+        ("169.254.1.1:443", False, "error"),
+        ("127.9.1.1:443", True, ""),
+    ],
+)
+def test_a_gateway_that_others_cannot_dial_is_named(federation, data, gateway, private_network, severity):
+    """Placeholders always; private addresses and one's own machine unless the parameters say that it is meant."""
+    value = data | {"serverConfigJSON": config(primary_gateways=[gateway])}
+    found = faults(held(value), federation(private_network=private_network))
+    assert [each.severity for each in found] == ([severity] if severity else [])
+    assert all(gateway in each.found and each.hint for each in found)
+
+
+def test_helm_runs_again_only_for_what_it_mends(federation, data):
+    """A private address is still there after an upgrade; a missing key is not."""
+    whole = federation()
+    assert mended_by_helm(held(data), whole, None) == []
+    assert [each.remade for each in faults(held(data), whole)] == [False]
+    broken = {key: value for key, value in data.items() if key != "replicationToken"}
+    assert mended_by_helm(held(broken), whole, None) == ["the key replicationToken is missing"]
+    assert mended_by_helm(held(data), whole, {"10.0.0.9:443"}) != []
+
+
+def test_every_fault_says_what_to_do(federation, data, other_authority):
+    """A sentence without a hint leaves a tired reader alone."""
+    junk = {key: b"junk" for key in data} | {"extra": b"x"}
+    found = faults(held(junk), federation(acls=False), {GATEWAY})
+    assert len(found) > 4
+    assert all(isinstance(each, Fault) and each.hint for each in found)
+
+
+@pytest.mark.parametrize("key", ["replicationToken", "serverConfigJSON"])
+def test_double_base64_of_a_text_is_recognised(wrong, data, key):
+    """Not only of PEM."""
+    assert wrong(**{key: base64.b64encode(data[key])}) == [f"{key} is base64 twice over"]
 
 
 @pytest.mark.parametrize(

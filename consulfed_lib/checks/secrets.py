@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from ..cluster import Cluster
-from ..gateway import live_addresses
+from ..gateway import listed, live_addresses
 from ..params import Cluster as ClusterParams
 from ..params import Federation
 from ..results import Finding
-from ..secret import FederationSecret, find, mistakes, read, same
+from ..secret import FederationSecret, find, read, same
+from ..secret_faults import Fault, faults
 from . import Check, check
 
 
@@ -28,13 +30,12 @@ def secret_complete(
         return
     secret = find(primary, params)
     live = live_addresses(primary, of.namespace, params.fullname(of), params.gateway(of))
-    wrong = mistakes(secret, params, live)
-    for each in wrong:
-        yield self.error(subject, each, "let the primary's release make it again: run 01-primary-setup")
+    wrong = faults(secret, params, live)
+    yield from _said(self, subject, wrong)
     if not wrong:
         yield self.ok(
             subject,
-            f"{len(secret.data)} keys, CA and key belong together, gateway {', '.join(secret.gateways())}",
+            f"{len(secret.data)} keys, CA and key belong together, gateway {listed(secret.gateways())}",
         )
 
 
@@ -55,15 +56,24 @@ def secret_copy(
         yield missing(subject, f"{name} is not there", hint)
         return
     original = read(primary, params.primary.namespace, params.secret_name)
-    wrong = mistakes(copy, params, None)
+    wrong = faults(copy, params, holder=of)
+    if original is None or not same(original, copy):
+        # What is wrong with the copy alone, a copy of the original mends.
+        wrong = [replace(each, hint=hint) for each in wrong]
     if original is None:
-        wrong.append("the primary's is not there to compare with")
+        wrong.append(Fault("the primary's is not there to compare with", "run 01-primary-setup"))
     elif not same(original, copy):
-        wrong.append(f"it differs from the primary's in {', '.join(_differing(original, copy))}")
-    for each in wrong:
-        yield self.error(subject, f"{name}: {each}", hint)
+        differing = ", ".join(_differing(original, copy))
+        wrong.append(Fault(f"it differs from the primary's in {differing}", hint))
+    yield from _said(self, subject, [replace(each, found=f"{name}: {each.found}") for each in wrong])
     if not wrong:
         yield self.ok(subject, f"{name}: {len(copy.data)} keys, equal to the primary's")
+
+
+def _said(self: Check, subject: str, wrong: list[Fault]) -> Iterator[Finding]:
+    for each in wrong:
+        say = self.error if each.severity == "error" else self.warning
+        yield say(subject, each.found, each.hint)
 
 
 def _differing(one: FederationSecret, other: FederationSecret) -> list[str]:

@@ -11,7 +11,8 @@ from ..errors import ClusterError
 from ..gateway import listed
 from ..params import Cluster as ClusterParams
 from ..results import Change, Finding
-from ..secret import mistakes, read
+from ..secret import read
+from ..secret_faults import mended_by_helm
 from ..values import primary_values
 from ..waiting import Seen, wait_for
 from .base import Action, Plan, Step
@@ -44,7 +45,7 @@ class PrimarySetup(Step):
         if secret is None:
             return "the federation secret is missing"
         live = self.installation.gateway_addresses()
-        return "; ".join(mistakes(secret, self.params, live or None))
+        return "; ".join(mended_by_helm(secret, self.params, live or None))
 
     def look_before(self) -> list[Finding]:
         found = look_at_one(self.params, self.of)
