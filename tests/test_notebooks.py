@@ -153,7 +153,8 @@ def each_code_cell_is_explained(page: Page) -> Iterator[str]:
 def its_sections_are_in_the_fixed_order(page: Page) -> Iterator[str]:
     """Who knows one notebook finds their way in the others."""
     order = [
-        "Parameters", "Setup", "Preflight", "Plan", "Apply", "Verify", "Topology", "Evidence", "Consul UI", "Result", "What next",
+        "Parameters", "Setup", "Preflight", "Plan", "Apply", "Verify", "Topology", "Evidence", "Consul UI", "Result",
+        "What next",
     ]  # fmt: skip
     found = re.findall(r"^## (.+)$", page.text, re.MULTILINE)
     if found != [each for each in order if each in found]:
