@@ -22,11 +22,14 @@ _INITIAL_STATUS: dict[tuple[str, str], dict[str, Any]] = {
 }
 
 
-def admit_create(cluster: Cluster, resource: Resource, obj: Object, user: User | None) -> Object:
+def admit_create(
+    cluster: Cluster, resource: Resource, obj: Object, user: User | None, named: bool = False
+) -> Object:
     """The object as it is to be stored; it is changed in place.
 
     Args:
         user: who writes; None is the server itself.
+        named: whether the request's URL has the object's name.
 
     Raises:
         ApiError: 422 for what is invalid, 403 for what a rule of the cluster forbids.
@@ -48,7 +51,7 @@ def admit_create(cluster: Cluster, resource: Resource, obj: Object, user: User |
         obj = structural.prune_and_default(resource.schema, obj)
     generated.prepare(cluster, resource, obj, None)
     _refuse(resource, obj, _kind_causes(resource, obj, None))
-    escalation.check(cluster.store, cluster.authorizer, resource, user, obj, None)
+    escalation.check(cluster.store, cluster.authorizer, resource, user, obj, None, named)
     webhooks.check(cluster.store, cluster.webhook, resource, obj, None)
     if resource.has_generation:
         obj["metadata"]["generation"] = 1
@@ -76,7 +79,7 @@ def admit_update(
         causes += structural.validate(resource.schema, new)
     _refuse(resource, new, causes)
     if not sub:
-        escalation.check(cluster.store, cluster.authorizer, resource, user, new, old)
+        escalation.check(cluster.store, cluster.authorizer, resource, user, new, old, True)
         webhooks.check(cluster.store, cluster.webhook, resource, new, old)
     if resource.has_generation and _spec(resource, old) != _spec(resource, new):
         new["metadata"]["generation"] = old["metadata"].get("generation", 0) + 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from aiohttp import web
@@ -13,6 +13,7 @@ from . import fields, patches, portforward, reads, reviews, streams, subresource
 from .cluster import Cluster
 from .contracts import Kubelet, User
 from .deletion import DeleteOptions, Deleter, delete_options
+from .rbac import attributes_of, refusal
 from .request import JSON, YAML, RequestInfo, Wanted, check_served, decode_body, media_type, negotiate
 from .resources import Resource
 from .rest import APPLY_PATCH, JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, Rest, WriteOptions
@@ -221,6 +222,11 @@ class Dispatcher:
 
     async def _stream(self, call: _Call, pod: Object) -> web.StreamResponse:
         request, info = call.request, call.info
+        if info.sub != "log" and info.verb != "create":
+            # A WebSocket begins with a GET; from 1.35 on that must not open what only who may create may open.
+            asked = replace(attributes_of(info), verb="create")
+            if not self._cluster.authorizer.allowed(call.user, asked)[0]:
+                raise refusal(call.user, asked)
         kubelet = streams.require_kubelet(self.kubelet, pod)
         if info.sub == "log":
             return await streams.logs(request, info, kubelet, pod)

@@ -13,6 +13,7 @@ from typing import Any
 
 from . import admission, apply, patches, shapes
 from .contracts import User
+from .rbac import Attributes, refusal
 from .resources import Resource
 from .schema import node_of
 from .status import (
@@ -95,7 +96,16 @@ class Rest:
             metadata = obj["metadata"]
         metadata["uid"] = new_uid()
         metadata["creationTimestamp"] = now()
-        obj = admission.admit_create(self.cluster, resource, obj, options.user)
+        applied = operation == "Apply"
+        if applied and options.user is not None:
+            # An apply that creates was let in as a patch; it takes the right to create, too.
+            asked = Attributes(
+                "create", resource.group, resource.version, resource.plural, "", metadata.get("namespace", ""),
+                metadata["name"],
+            )  # fmt: skip
+            if not self.cluster.authorizer.allowed(options.user, asked)[0]:
+                raise refusal(options.user, asked)
+        obj = admission.admit_create(self.cluster, resource, obj, options.user, applied)
         if self.store.get(resource.storage_key, metadata.get("namespace", ""), metadata["name"]) is not None:
             raise already_exists(resource.plural, resource.group, metadata["name"])
         if operation == "Update":
