@@ -84,8 +84,9 @@ def manifest(rules: Sequence[Rule], subject: Subject, name: str, heading: str) -
     for each in [*objects, *roles(rules, subject, name)]:
         policies, namespace = each.pop("rules", []), each["metadata"].get("namespace", "")
         text = dump(each) + ("rules:\n" if policies else "")
-        for why, these in groupby(policies, lambda policy, where=namespace: whys[where, json.dumps(policy)]):
-            text += f"# {why[:1].upper()}{why[1:]}.\n" + dump(list(these))
+        reasons = [whys[namespace, json.dumps(policy)] for policy in policies]
+        for why, these in groupby(zip(reasons, policies, strict=True), lambda pair: pair[0]):
+            text += f"# {why[:1].upper()}{why[1:]}.\n" + dump([policy for _, policy in these])
         documents.append(text)
     return "---\n".join(documents)
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from .. import places
+from ..errors import ApplyError, ParamsError
 from ..helm import Charts
 from ..params import Cluster, Federation
+from ..params.models import SANDBOX
 from ..values import primary_values, secondary_values
 from .facts import needs
 from .rules import Rule, simplify
@@ -17,10 +20,19 @@ _ANY_URL = "https://kubernetes.example.com"
 def objects(params: Federation, of: Cluster) -> list[dict[str, Any]]:
     """What the pinned chart makes in a cluster of the federation, hooks and CRDs included. No cluster is asked.
 
-    Raises ApplyError when the chart cannot be had or does not render, ParamsError when values contradict each other,
+    Raises ParamsError when the chart cannot be had or does not render, or when values contradict each other;
     ToolError when Helm is not there.
     """
-    return Charts().render(of.release, of.namespace, params.chart, values(params, of))
+    chart = params.chart
+    try:
+        return Charts().render(of.release, of.namespace, chart, values(params, of))
+    except ApplyError as error:
+        hint = f"see chart and values in the parameters; {error.hint}".removesuffix("; ")
+        if chart.ref == SANDBOX and not places.sandbox_chart().exists():
+            hint = "the sandbox brings its chart with it: run `consulfed sandbox up`"
+        raise ParamsError(
+            f"Chart {chart.ref} {chart.version} cannot be rendered for {of.datacenter}: {error.found}", hint
+        ) from None
 
 
 def values(params: Federation, of: Cluster) -> dict[str, Any]:

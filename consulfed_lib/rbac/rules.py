@@ -105,34 +105,33 @@ def from_policy(rule: Mapping[str, Any], namespace: str = "", why: str = "") -> 
 
 def simplify(rules: Iterable[Rule]) -> list[Rule]:
     """The fewest rules that allow the same. Of what two of them say, the first one's `why` stays."""
-    whys: dict[Right, tuple[int, str]] = {}
-    for place, rule in enumerate(rules):
+    whys: dict[Right, str] = {}
+    for rule in rules:
         for right in rule.rights():
-            whys.setdefault(right, (place, rule.why))
+            whys.setdefault(right, rule.why)
     held = Held(whys)
-    kept = [right for right in whys if held.only_itself(right)]
-    order = {why: place for place, why in sorted(whys.values(), reverse=True)}
-    verbs: dict[tuple[Any, ...], set[str]] = {}
-    for right in kept:
-        why = whys[right][1]
-        key = (order[why], why, right.namespace, right.group, right.resource, right.url, right.name)
-        verbs.setdefault(key, set()).add(right.verb)
-    names: dict[tuple[Any, ...], set[str]] = {}
-    for (*key, name), found in verbs.items():
-        names.setdefault((*key, _sorted(found)), set()).add(name)
-    things: dict[tuple[Any, ...], tuple[set[str], set[str]]] = {}
-    for (place, why, namespace, group, resource, url, found), these in names.items():
-        named = tuple(sorted(these - {""}))
-        resources, urls = things.setdefault(
-            (place, why, namespace, group, named, bool(url), found), (set(), set())
-        )
-        (urls if url else resources).add(url or resource)
-    return [
-        Rule(group, tuple(sorted(resources)), found, named, namespace, tuple(sorted(urls)), why)
-        for (place, why, namespace, group, named, _, found), (resources, urls) in sorted(
-            things.items(), key=lambda item: (item[0][0], item[0][2], item[0][3], sorted(item[1][0]), item[0])
-        )
-    ]
+    order = list(dict.fromkeys(whys.values()))
+    verbs = _gather(((whys[r], r._replace(verb="")), r.verb) for r in whys if held.only_itself(r))
+    names = _gather(((why, r._replace(name=""), _sorted(v)), r.name) for (why, r), v in verbs.items())
+    things = _gather(
+        ((why, r._replace(resource="", url=""), v, tuple(sorted(n - {""})), bool(r.url)), r.url or r.resource)
+        for (why, r, v), n in names.items()
+    )
+    found = []
+    for (why, where, these, named, is_url), gathered in things.items():
+        together = tuple(sorted(gathered))
+        resources, urls = ((), together) if is_url else (together, ())
+        found.append(Rule(where.group, resources, these, named, where.namespace, urls, why))
+    return sorted(
+        found, key=lambda r: (order.index(r.why), r.namespace, r.group, r.resources, r.urls, r.verbs, r.names)
+    )
+
+
+def _gather(pairs: Iterable[tuple[Any, str]]) -> dict[Any, set[str]]:
+    found: dict[Any, set[str]] = {}
+    for key, value in pairs:
+        found.setdefault(key, set()).add(value)
+    return found
 
 
 class Held:
