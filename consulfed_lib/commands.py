@@ -15,7 +15,9 @@ from .params import load
     "--apply", is_flag=True, help="Make the changes. Without it nothing is written anywhere (dry run)."
 )
 @click.option("--only", default="", metavar="NN", help="Run only this notebook, by its number or name.")
-@click.option("--secondary", default="", metavar="DATACENTER", help="Work on this secondary only.")
+@click.option(
+    "--secondary", multiple=True, metavar="DATACENTER", help="Work on this secondary only; may be repeated."
+)
 @click.option(
     "-o",
     "--output",
@@ -24,19 +26,18 @@ from .params import load
     type=click.Path(path_type=Path),
     help="Folder of the records; the run gets a folder of its own in it.",
 )
-def run(params_file: Path, apply: bool, only: str, secondary: str, output: Path) -> None:
-    """Run the notebooks for the federation that PARAMS describes, in their order.
+def run(params_file: Path, apply: bool, only: str, secondary: tuple[str, ...], output: Path) -> None:
+    """Run the notebooks for the federation that PARAMS describes.
 
-    Each is executed by papermill into one output notebook of the run's record; the first that fails stops the
-    run, with its notebook's path, the one error, and the exit code of its cause (see README). Running it again is
-    always safe: what is already so is left alone.
+    Each is executed by papermill into one output notebook of the run's record: 00 and 01, then 02 and 03 of each
+    secondary, several secondaries at once (`parallel`), then 04. What fails ends the run with its notebook's path,
+    the one error, and the exit code of its cause (see README); a secondary that fails stops no other one. Running it
+    again is always safe: what is already so is left alone.
     """
-    federation = load(params_file)
-    changed = {"dry_run": not apply} | ({"secondary": secondary} if secondary else {})
-    federation = federation.model_copy(update=changed)
+    federation = load(params_file).model_copy(update={"dry_run": not apply})
     from .run import run as run_notebooks
 
-    done = run_notebooks(federation, only=only, records=output, tell=click.echo)
+    done = run_notebooks(federation, only=only, secondaries=secondary, records=output, tell=click.echo)
     if done:
         click.echo(f"Done. {len(done)} executed notebooks in {done[0].path.parent}")
 
@@ -49,7 +50,13 @@ def params() -> None:
 @params.command()
 @click.argument("params_file", metavar="PARAMS", type=click.Path(path_type=Path))
 def check(params_file: Path) -> None:
-    """Check a params file without any cluster; every mistake is listed at once."""
-    federation = load(params_file)
-    names = ", ".join(c.datacenter for c in federation.secondaries)
-    click.echo(f"{params_file} is well: {federation.primary.datacenter} is the primary of {names}.")
+    """Check a params file without any cluster; every mistake is listed at once.
+
+    Read are the parameters, the files of Helm values that they name, what the values of all datacenters come to, and
+    the pinned chart, if it is a folder or Helm can fetch it.
+    """
+    from .offline import checked
+
+    found = checked(params_file, tell=click.echo)
+    names = ", ".join(c.datacenter for c in found.secondaries)
+    click.echo(f"{params_file} is well: {found.primary.datacenter} is the primary of {names}.")

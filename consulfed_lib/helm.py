@@ -126,6 +126,11 @@ class Charts:
         """Chart.yaml of the pinned chart. Raises ApplyError when the chart or that version cannot be had."""
         return yaml.load(self._run(["show", "chart", *self._chart(chart)]), Loader=_Loader) or {}
 
+    def chart_values(self, chart: Chart, timeout: float = 120) -> dict[str, Any]:
+        """The chart's own values.yaml, parsed. Raises ApplyError as `chart_metadata` does."""
+        words = ["show", "values", *self._chart(chart)]
+        return yaml.load(self._run(words, timeout=timeout), Loader=_Loader) or {}
+
     def render(
         self, name: str, namespace: str, chart: Chart, values: Mapping[str, Any]
     ) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ BAD_FILE = HERE / "data" / "bad-params.yaml"
 BAD_PLACES = [
     "federation", "dry_run", "mode", "acls", "gosip_encryption", "kubeconfig", "global_name", "servers",
     "mesh_gateway.port", "mesh_gateway.replicas", "mesh_gateway.prot", "timeouts", "chart.version", "colour",
+    "values_files[0]",
     "primary.context", "primary.datacenter", "primary.namespace",
     "secondaries[0].api_url", "secondaries[1].datacenter", "secondaries[1].context",
     "secondaries[2].context", "secondaries[2].datacenter", "secondaries[2].contxt",

@@ -1,0 +1,127 @@
+"""The offline part: all that can be said of a params file without a cluster (`consulfed params check`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from .chart import ChartVersion
+from .checks import CATALOGUE
+from .checks.values import look_at_values
+from .errors import ConsulfedError, ParamsError
+from .facts import ABSENT, Datacenter, get
+from .layers import Layer, file_layer, merge, put, values_layer
+from .lint import datacenter_mistakes
+from .params import SANDBOX, Chart, Federation, load, read_yaml
+from .results import MARKS, Finding
+
+FETCH = 30.0
+"""Seconds that Helm may take to fetch a chart."""
+
+
+def checked(params_file: Path, tell: Callable[[str], None]) -> Federation:
+    """Read and check a params file, its value files and, if it can be had, its chart; the checks are told.
+
+    Raises ParamsError that lists every mistake: those of the parameters together with those of the user's values.
+    """
+    try:
+        params = load(params_file)
+    except ParamsError as error:
+        more = list(dict.fromkeys(_values_mistakes(params_file))) if error.details else []
+        if not more:
+            raise
+        raise ParamsError(
+            f"The parameters in {params_file} have {len(error.details) + len(more)} mistakes; nothing was written.",
+            error.hint,
+            [*error.details, *more],
+        ) from None
+    chart_values, missing = _chart_values(params.chart)
+    found = look_at_values(params, chart_values)
+    _tell(found, tell)
+    if missing:
+        tell(f"NOT CHECKED: whether the chart has every key of the values. {missing}")
+    errors = [each for each in found if each.severity == "error"]
+    if errors:
+        lines = [f"{each.subject}: {each.found}" for each in errors]
+        count = "1 mistake" if len(lines) == 1 else f"{len(lines)} mistakes"
+        raise ParamsError(
+            f"The Helm values of {params_file} have {count}; nothing was written.",
+            "; ".join(dict.fromkeys(each.hint for each in errors)),
+            lines,
+        )
+    return params
+
+
+def _tell(found: list[Finding], tell: Callable[[str], None]) -> None:
+    """A line for each check that is ok, with what it proves; what is wrong in full."""
+    for each in found:
+        text = CATALOGUE[each.id].proves if each.severity == "ok" else f"{each.subject}: {each.found}"
+        tell(f"{MARKS[each.severity]} {each.id}: {text}")
+
+
+def _chart_values(chart: Chart) -> tuple[Mapping[str, Any] | None, str]:
+    """(the chart's own values, why there are none). While no sandbox is up, its chart is where it is copied from."""
+    folder = Path(chart.location)
+    if chart.ref == SANDBOX and not folder.is_dir():
+        folder = Path(__file__).parent / "sandbox" / "chart" / "consul"
+    try:
+        if (folder / "values.yaml").is_file():
+            return read_yaml(folder / "values.yaml"), ""
+        from .helm import Charts  # the Kubernetes client with it, which a folder does not need
+
+        return Charts().chart_values(chart, FETCH), ""
+    except ValueError as error:
+        return None, f"{error}."
+    except ConsulfedError as error:
+        return None, f"The chart cannot be had here: {error.found.rstrip('.')}. Preflight will check it."
+
+
+def _values_mistakes(params_file: Path) -> Iterator[str]:
+    """What is wrong with the user's own values where parameters are wrong, too: as far as can be told of them."""
+    raw = read_yaml(params_file)
+    chart = raw.get("chart")
+    try:
+        version = ChartVersion.parse(str(chart.get("version") if isinstance(chart, Mapping) else ""))
+    except ValueError:  # among the mistakes of the parameters; facts that need the version are left out
+        version = None
+    folder = params_file.resolve().parent
+    secondaries = raw.get("secondaries")
+    clusters = [("primary", raw.get("primary"))]
+    clusters += [
+        (f"secondaries[{i}]", c) for i, c in enumerate(secondaries if isinstance(secondaries, list) else [])
+    ]
+    for place, cluster in clusters:
+        layers = [*_layers("", raw, folder), *_layers(f"{place}.", cluster, folder)]
+        values: dict[str, Any] = {}
+        for layer in layers:
+            merge(values, layer.values)
+        whole: dict[str, Any] = {}
+        merge(whole, values)
+        put(whole, "global.acls.manageSystemACLs", raw.get("acls", True) is not False)
+        of = Datacenter(
+            "", "primary" if place == "primary" else "secondary", whole, version or ChartVersion.parse("1.9.11")
+        )  # fmt: skip
+        for mistake in datacenter_mistakes(of):
+            sources = (
+                each.source for each in reversed(layers) if get(each.values, mistake.path) is not ABSENT
+            )
+            source = next(sources, "")
+            if source and not mistake.warning and (version or mistake.check not in _BY_VERSION):
+                yield f"{source}: {mistake.sentence}"
+
+
+_BY_VERSION = {"values-generation"}
+
+
+def _layers(prefix: str, holder: Any, folder: Path) -> list[Layer]:
+    """The layers of one place of raw parameters, as far as they are what they should be."""
+    if not isinstance(holder, Mapping):
+        return []
+    files, values, found = holder.get("values_files"), holder.get("values"), []
+    for i, file in enumerate(files if isinstance(files, list) else []):
+        try:
+            found.append(file_layer(prefix, i, str(folder / Path(str(file)).expanduser())))
+        except ParamsError:  # among the mistakes of the parameters already
+            continue
+    return found + values_layer(prefix, values if isinstance(values, Mapping) else {})
