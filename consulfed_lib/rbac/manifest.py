@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -45,7 +45,9 @@ def shipped(read_only: bool) -> list[Rule]:
     return [rule for policy in policies for rule in from_policy(policy, why=policy["why"])]
 
 
-def roles(rules: Iterable[Rule], subject: Subject, name: str) -> list[dict[str, Any]]:
+def roles(
+    rules: Iterable[Rule], subject: Subject, name: str, labels: Mapping[str, str] = LABEL
+) -> list[dict[str, Any]]:
     """ClusterRole and Roles of that name with these rules, each with its binding."""
     found = []
     for namespace, these in groupby(
@@ -54,8 +56,8 @@ def roles(rules: Iterable[Rule], subject: Subject, name: str) -> list[dict[str, 
         place = {"namespace": namespace} if namespace else {}
         kind = "Role" if namespace else "ClusterRole"
         policies = [rule.data() for rule in these]
-        found.append(_object(f"{RBAC}/v1", kind, name, **place) | {"rules": policies})
-        binding = _object(f"{RBAC}/v1", f"{kind}Binding", name, **place)
+        found.append(_object(f"{RBAC}/v1", kind, name, labels, **place) | {"rules": policies})
+        binding = _object(f"{RBAC}/v1", f"{kind}Binding", name, labels, **place)
         reference = {"apiGroup": RBAC, "kind": kind, "name": name}
         found.append(binding | {"roleRef": reference, "subjects": [subject.data()]})
     return found
@@ -78,7 +80,7 @@ def manifest(rules: Sequence[Rule], subject: Subject, name: str, heading: str) -
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": each}} for each in sorted(namespaces)
     ]
     if subject.kind == "ServiceAccount":
-        objects.append(_object("v1", "ServiceAccount", subject.name, namespace=subject.namespace))
+        objects.append(_object("v1", "ServiceAccount", subject.name, LABEL, namespace=subject.namespace))
     whys = {(rule.namespace, json.dumps(rule.data())): rule.why for rule in rules}
     documents = ["".join(f"# {line}".rstrip() + "\n" for line in heading.splitlines())]
     for each in [*objects, *roles(rules, subject, name)]:
@@ -91,9 +93,8 @@ def manifest(rules: Sequence[Rule], subject: Subject, name: str, heading: str) -
     return "---\n".join(documents)
 
 
-def _object(api_version: str, kind: str, name: str, **metadata: str) -> dict[str, Any]:
-    return {
-        "apiVersion": api_version,
-        "kind": kind,
-        "metadata": {"name": name, **metadata, "labels": dict(LABEL)},
-    }
+def _object(
+    api_version: str, kind: str, name: str, labels: Mapping[str, str], **place: str
+) -> dict[str, Any]:
+    metadata = {"name": name, **place, **({"labels": dict(labels)} if labels else {})}
+    return {"apiVersion": api_version, "kind": kind, "metadata": metadata}

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from ..rbac.manifest import Subject, roles, shipped
 from . import pki
 from .apiserver import ApiServer, User
 from .consul_k8s import JOBS, PASSIVE, run_consul_k8s
@@ -30,6 +31,11 @@ CONTROLLERS, KUBELET, CONSUL_K8S = COMPONENTS = ("kube-controller-manager", "kub
 """The tasks of a cluster, each with a token of its own: so the audit log tells who did what."""
 
 ADMIN = User("sandbox-admin", ("system:masters", "system:authenticated"))
+SRE, READER = User("sandbox-sre", ()), User("sandbox-reader", ())
+"""Who runs the runbook, and who only looks: their rights are those that `consulfed rbac` prints, and no more."""
+
+CONTEXTS: Mapping[str, User] = {"": SRE, "-admin": ADMIN, "-read-only": READER}
+"""Suffix of a context of the kubeconfig → as whom one is there."""
 
 PROGRAMS: Mapping[str, type[Program]] = {"server": ConsulServer, "mesh-gateway": MeshGateway}
 """`component` label of a pod → what really runs in it."""
@@ -47,7 +53,7 @@ class Cluster:
         self.tasks = tasks
         self.volatile = folder.volatile / layout.name
         self.keys = pki.prepare(folder.keys(layout.name), layout.name, [layout.api_address])
-        self.admin_token = secrets.token_urlsafe(32)
+        self.tokens = {suffix: secrets.token_urlsafe(32) for suffix in CONTEXTS}
         tokens = {name: secrets.token_urlsafe(32) for name in COMPONENTS}
         self.clients = {
             name: KubeClient(layout.api_url, self.keys.ca_pem, token, name) for name, token in tokens.items()
@@ -63,12 +69,13 @@ class Cluster:
             ca_pem=self.keys.ca_pem,
             service_account_key=self.keys.service_account_key,
             tokens={
-                self.admin_token: ADMIN,
+                **{self.tokens[suffix]: user for suffix, user in CONTEXTS.items()},
                 **{token: User(f"system:{name}", ADMIN.groups) for name, token in tokens.items()},
             },
             audit_log=layout.folder / "audit.log",
             cluster_ips=layout.cluster_ips,
             snapshot=layout.folder / "objects.json",
+            objects=_rights(),
         )
         self.server.webhook = lambda name, new, old, existing: admit(new, existing)
 
@@ -118,24 +125,36 @@ class Cluster:
         await kubelet.run()
 
 
+def _rights() -> list[dict[str, Any]]:
+    """The roles of the runbook and of who only looks, under names that `consulfed rbac` itself never uses."""
+    return [
+        each
+        for user, read_only in ((SRE, False), (READER, True))
+        for each in roles(shipped(read_only), Subject("User", user.name), user.name, labels={})
+    ]
+
+
 def kubeconfig(clusters: list[Cluster]) -> str:
-    """YAML with a context for each cluster; the first one is the current one."""
-
-    def entry(cluster: Cluster, kind: str, content: dict[str, str]) -> dict[str, Any]:
-        return {"name": cluster.layout.context, kind: content}
-
-    ca = {c: base64.b64encode(c.keys.ca_pem.encode()).decode() for c in clusters}
+    """YAML with three contexts for each cluster (see CONTEXTS); the first one is the current one."""
+    users = {f"{c.layout.context}{suffix}": (c, c.tokens[suffix]) for suffix in CONTEXTS for c in clusters}
     value = {
         "apiVersion": "v1",
         "kind": "Config",
         "current-context": clusters[0].layout.context,
         "clusters": [
-            entry(c, "cluster", {"server": c.layout.api_url, "certificate-authority-data": ca[c]})
+            {
+                "name": c.layout.context,
+                "cluster": {
+                    "server": c.layout.api_url,
+                    "certificate-authority-data": base64.b64encode(c.keys.ca_pem.encode()).decode(),
+                },
+            }
             for c in clusters
         ],
-        "users": [entry(c, "user", {"token": c.admin_token}) for c in clusters],
+        "users": [{"name": name, "user": {"token": token}} for name, (_, token) in users.items()],
         "contexts": [
-            entry(c, "context", {"cluster": c.layout.context, "user": c.layout.context}) for c in clusters
+            {"name": name, "context": {"cluster": c.layout.context, "user": name}}
+            for name, (c, _) in users.items()
         ],
     }
     return yaml.safe_dump(value, sort_keys=False)

@@ -106,7 +106,11 @@ def status(output: str, folder: Path | None) -> int:
 @sandbox.command()
 @_folder_option
 def kubeconfig(folder: Path | None) -> None:
-    """Print the path of the kubeconfig; its contexts are sandbox-dc1, sandbox-dc2, …"""
+    """Print the path of the kubeconfig.
+
+    Its contexts are sandbox-dc1, sandbox-dc2, … with the rights of `consulfed rbac`, sandbox-dc1-read-only, … with
+    those of `consulfed rbac --read-only`, and sandbox-dc1-admin, … who may do everything.
+    """
     click.echo(_running(folder)[0].kubeconfig)
 
 

@@ -17,22 +17,22 @@ connectInject: {enabled: true}
 meshGateway: {enabled: true, service: {port: 8443}}
 server: {replicas: 1}
 YAML
-helm install consul "$chart" --kube-context sandbox-dc1 --namespace consul --create-namespace \
+helm install consul "$chart" --kube-context sandbox-dc1-admin --namespace consul --create-namespace \
   -f "$folder/primary.yaml" > /dev/null
-kubectl --context sandbox-dc1 -n consul rollout status statefulset/consul-server --timeout 120s
-kubectl --context sandbox-dc1 -n consul apply -f - <<'YAML'
+kubectl --context sandbox-dc1-admin -n consul rollout status statefulset/consul-server --timeout 120s
+kubectl --context sandbox-dc1-admin -n consul apply -f - <<'YAML'
 apiVersion: consul.hashicorp.com/v1alpha1
 kind: ProxyDefaults
 metadata: {name: global}
 spec: {meshGateway: {mode: local}}
 YAML
-kubectl --context sandbox-dc1 -n consul wait proxydefaults/global --for=condition=Synced --timeout 120s
+kubectl --context sandbox-dc1-admin -n consul wait proxydefaults/global --for=condition=Synced --timeout 120s
 
-kubectl --context sandbox-dc1 -n consul get secret consul-federation --output yaml > "$folder/secret.yaml"
-kubectl --context sandbox-dc2 create namespace consul
+kubectl --context sandbox-dc1-admin -n consul get secret consul-federation --output yaml > "$folder/secret.yaml"
+kubectl --context sandbox-dc2-admin create namespace consul
 # As it comes out it does not go in: resourceVersion and uid must go first (the page does not say so).
 sed -i -e '/^  resourceVersion:/d' -e '/^  uid:/d' -e '/^  creationTimestamp:/d' "$folder/secret.yaml"
-kubectl --context sandbox-dc2 -n consul apply --filename "$folder/secret.yaml"
+kubectl --context sandbox-dc2-admin -n consul apply --filename "$folder/secret.yaml"
 rm "$folder/secret.yaml"
 
 cluster=$(kubectl config view -o jsonpath="{.contexts[?(@.name == \"sandbox-dc2\")].context.cluster}")
@@ -57,9 +57,9 @@ server:
   extraVolumes:
     - {type: secret, name: consul-federation, items: [{key: serverConfigJSON, path: config.json}], load: true}
 YAML
-helm install consul "$chart" --kube-context sandbox-dc2 --namespace consul -f "$folder/secondary.yaml" > /dev/null
-kubectl --context sandbox-dc2 -n consul rollout status statefulset/consul-server --timeout 120s
-kubectl --context sandbox-dc2 -n consul rollout status deployment/consul-mesh-gateway --timeout 120s
+helm install consul "$chart" --kube-context sandbox-dc2-admin --namespace consul -f "$folder/secondary.yaml" > /dev/null
+kubectl --context sandbox-dc2-admin -n consul rollout status statefulset/consul-server --timeout 120s
+kubectl --context sandbox-dc2-admin -n consul rollout status deployment/consul-mesh-gateway --timeout 120s
 
 # The page's own proof, from both sides, looked at until it shows what the page shows.
 shows() { # context, datacenter that it must read
@@ -67,7 +67,7 @@ shows() { # context, datacenter that it must read
   kubectl --context "$1" -n consul exec statefulset/consul-server -- consul catalog services -datacenter "$2" |
     grep -q mesh-gateway
 }
-for side in "sandbox-dc1 dc2" "sandbox-dc2 dc1"; do
+for side in "sandbox-dc1-admin dc2" "sandbox-dc2-admin dc1"; do
   tries=0
   until shows $side 2> /dev/null; do
     tries=$((tries + 1))

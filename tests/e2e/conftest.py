@@ -20,6 +20,7 @@ from consulfed_lib.results import Result
 
 ROOT = Path(__file__).parents[2]
 PARAMS = ROOT / "params" / "sandbox.yaml"
+PEOPLE = {"sandbox-sre", "sandbox-admin"}
 WRITES = {"create", "update", "patch", "delete", "deletecollection"}
 ASKS = {
     "selfsubjectaccessreviews", "selfsubjectreviews", "selfsubjectrulesreviews", "tokenreviews",
@@ -58,14 +59,27 @@ class Sandbox:
     def run(self, params: Path = PARAMS, *words: str, **more: Any) -> subprocess.CompletedProcess[str]:
         return self.consulfed("run", str(params), "-o", str(self.records), *words, cwd=self.folder, **more)
 
-    def kubectl(self, context: str, *words: str) -> str:
+    def kubectl(self, context: str, *words: str, stdin: str | None = None) -> str:
+        """What a person does beside the runbook, as that cluster's administrator."""
         program = find_program("kubectl")
         assert program is not None
         done = subprocess.run(
-            [program, "--context", context, *words], env=self.env, capture_output=True, text=True, timeout=60
+            [program, "--context", f"{context}-admin", *words],
+            env=self.env,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+    def grant(self, params: Path, *words: str) -> None:
+        """Give the contexts the rights that this params file asks for: those of the sandbox's chart they have."""
+        done = self.consulfed("rbac", str(params), "--user", "sandbox-sre", *words)
+        assert done.returncode == 0, done.stderr
+        for i in range(1, self.datacenters + 1):
+            self.kubectl(f"sandbox-dc{i}", "apply", "-f", "-", stdin=done.stdout)
 
     def newest_record(self) -> Path:
         return max((self.records / "sandbox").iterdir(), key=lambda folder: folder.stat().st_mtime_ns)
@@ -87,7 +101,7 @@ class Sandbox:
                 event = json.loads(line)
                 target = event.get("objectRef", {})
                 if (
-                    event["user"]["username"] == "sandbox-admin"
+                    event["user"].get("username") in PEOPLE
                     and event["verb"] in WRITES
                     and target.get("resource") not in ASKS
                     and target.get("subresource") not in {"exec", "portforward"}

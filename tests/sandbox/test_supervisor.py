@@ -44,15 +44,17 @@ def folder(tmp_path):
 
 
 def request(folder: Folder, path: str, body: dict | None = None, context: int = 0) -> dict:
-    """GET, or POST a body, as the kubeconfig says; no client library in between."""
+    """GET, or POST a body, as the kubeconfig's administrator; no client library in between."""
     config = yaml.safe_load(folder.kubeconfig.read_text())
     cluster = config["clusters"][context]["cluster"]
+    tokens = {user["name"]: user["user"]["token"] for user in config["users"]}
+    token = tokens[f"{config['clusters'][context]['name']}-admin"]
     authority = base64.b64decode(cluster["certificate-authority-data"]).decode()
     call = urllib.request.Request(
         cluster["server"] + path,
         data=json.dumps(body).encode() if body else None,
         headers={
-            "Authorization": f"Bearer {config['users'][context]['user']['token']}",
+            "Authorization": f"Bearer {token}",
             "Content-Type": "application/json",
         },
     )
@@ -78,14 +80,15 @@ def test_every_node_is_registered_when_up_returns(folder):
     assert [node["metadata"]["name"] for node in nodes] == [f"sandbox-dc1-node{n}" for n in (1, 2, 3)]
 
 
-def test_the_kubeconfig_is_private_and_names_a_context_for_each_cluster(running):
-    """It holds the admin tokens."""
+def test_the_kubeconfig_is_private_and_names_three_contexts_for_each_cluster(running):
+    """It holds the tokens of who runs the runbook, of the administrator, and of who only looks."""
     assert stat.S_IMODE(running.kubeconfig.stat().st_mode) == 0o600
     config = yaml.safe_load(running.kubeconfig.read_text())
-    assert [context["name"] for context in config["contexts"]] == ["sandbox-dc1", "sandbox-dc2"]
+    names = {context["name"] for context in config["contexts"]}
+    assert names == {f"sandbox-dc{n}{suffix}" for n in (1, 2) for suffix in ("", "-admin", "-read-only")}
     assert config["current-context"] == "sandbox-dc1"
     tokens = {user["user"]["token"] for user in config["users"]}
-    assert len(tokens) == 2
+    assert len(tokens) == 6
 
 
 def test_the_admin_tokens_are_nowhere_but_in_the_kubeconfig(running):

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,10 @@ from .dispatch import Answer, Dispatcher
 from .rbac import Attributes, Authorizer, refusal
 from .request import RequestInfo, negotiate, parse
 from .resources import Registry
-from .rest import Rest, WriteOptions
+from .rest import APPLY_PATCH, Rest, WriteOptions
 from .snapshot import Snapshot
 from .status import ApiError, internal_error, no_such_path, not_found
-from .store import Store
+from .store import Object, Store, clone
 from .webhooks import Webhook
 
 _log = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ class ApiServer:
         audit_log: a file that gets one JSON line a request.
         cluster_ips: addresses for Services; the first one is that of the Service `kubernetes`.
         snapshot: a file that keeps the objects over a restart; without it they live in memory only.
+        objects: more that is there from the start, brought up to date where it is there already.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class ApiServer:
         audit_log: Path | None = None,
         cluster_ips: Sequence[str] = DEFAULT_CLUSTER_IPS,
         snapshot: Path | None = None,
+        objects: Sequence[Object] = (),
     ):
         self.name = name
         self.host = host
@@ -78,6 +81,7 @@ class ApiServer:
         self._audit: AuditLog | None = None
         self._stopping = asyncio.Event()
         self._runner: web.ServerRunner | None = None
+        self._objects = objects
         self.store = Store()
         self._snapshot = Snapshot(self.store, snapshot) if snapshot else None
         self.registry = Registry()
@@ -192,6 +196,13 @@ class ApiServer:
             namespace = obj["metadata"].get("namespace", "")
             if self.store.get(resource.storage_key, namespace, obj["metadata"]["name"]) is None:
                 self.rest.create(resource, namespace, obj, options)
+        for obj in self._objects:
+            resource = self.registry.of_kind(obj["apiVersion"], obj["kind"])
+            assert resource is not None
+            namespace, name = obj["metadata"].get("namespace", ""), obj["metadata"]["name"]
+            self.rest.patch(
+                resource, namespace, name, "", APPLY_PATCH, clone(obj), replace(options, force=True)
+            )
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, whatever happens; then write it down."""
