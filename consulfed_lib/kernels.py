@@ -5,11 +5,13 @@ Their channels are Unix sockets in a private folder, not TCP, which any user of 
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,14 @@ from typing import Any
 import psutil
 
 from .children import ended_with_us
+from .errors import Interrupted
 from .steps import NOTEBOOKS
 
 _PREFIX = "consulfed-run-"
+
+_AHEAD, _AHEAD_AT_MOST = 2, 4
+"""Kernels that are started ahead. Two, because a short notebook (02) leaves no time to start the one after it; no
+more than four, however many notebooks work at once, because each takes a hundred megabytes and a second of a core."""
 
 
 def _in_memory() -> str | None:
@@ -52,38 +59,101 @@ def new_manager(connection_file: Path) -> Any:
 
 
 class Kernels:
-    """A line of kernels, one a notebook; at most two are ahead of the notebook that runs.
+    """Kernels for the notebooks of a run, of which several may work at the same time.
 
-    Two, because a short notebook (02) leaves no time to start the one after it.
+    All are started by one thread: one after another, because they are slow to import and cores are few, and by a
+    thread that lives as long as this does, because a kernel ends with the thread that started it.
+
+    Args:
+        notebooks: those of the run, in the order in which they are expected to begin.
+        width: how many will work at the same time.
     """
 
-    def __init__(self, notebooks: Sequence[str]):
+    def __init__(self, notebooks: Sequence[str], width: int = 1):
         self._waiting = list(notebooks)
         _sweep()
         # 0700, and short: the path of a socket may have 107 characters.
         self._folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=_in_memory()))
-        self._ready: list[Any] = []
+        self._starter = ThreadPoolExecutor(1, "kernels")
+        self._numbers = itertools.count()
+        self._lock = threading.Lock()
+        self._ready: list[tuple[str, Future[Any]]] = []
+        self._in_use: list[Any] = []
         self._ending: list[threading.Thread] = []
-        self._ahead = 1  # while the first one starts, two more would only slow it down
+        self._stopped = False
+        self._ahead = 1  # while the first one starts, more would only slow it down
+        self._ahead_later = min(max(width, _AHEAD), _AHEAD_AT_MOST)
 
     def __enter__(self) -> Kernels:
-        self._prepare()
+        self._prepare(1)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for manager in self._ready:
-            self._end(manager)
+        for _name, starting in self._ready:
+            if not starting.cancel() and not starting.exception():
+                self._end(starting.result())
         for thread in self._ending:
             thread.join()
+        self._starter.shutdown()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _prepare(self) -> None:
-        """Start the next notebook's kernel; it imports that notebook's step by itself, outside of any cell."""
-        if not self._waiting:
-            return
-        name = self._waiting.pop(0)
-        manager = new_manager(self._folder / f"{len(self._waiting)}.json")
-        module = f"consulfed_lib.steps.{NOTEBOOKS[name][0]}"
+    @contextmanager
+    def take(self, notebook: str) -> Iterator[Any]:
+        """A kernel manager for this notebook; others are started meanwhile, this one is ended after.
+
+        Raises Interrupted once the kernels were interrupted: the run is about to end, and nothing may begin.
+        """
+        with self._lock:
+            self._refuse_if_stopped()
+            ahead = next((each for each in self._ready if each[0] == notebook), None)
+            if ahead:
+                self._ready.remove(ahead)
+            elif notebook in self._waiting:
+                self._waiting.remove(notebook)
+            starting = ahead[1] if ahead else self._starter.submit(self._start, notebook)
+            self._prepare(self._ahead)
+            self._ahead = self._ahead_later
+        manager = starting.result()
+        with self._lock:
+            self._in_use.append(manager)
+        try:
+            self._refuse_if_stopped()
+            yield manager
+        finally:
+            with self._lock:
+                self._in_use.remove(manager)
+            self._end(manager)
+
+    def interrupt(self) -> None:
+        """Interrupt the cell of every kernel in use; from now on no notebook gets one."""
+        self._stopped = True
+        for manager in self._all_in_use():
+            manager.interrupt_kernel()
+
+    def kill(self) -> None:
+        """End every kernel in use, whatever its cell does."""
+        self._stopped = True
+        for manager in self._all_in_use():
+            manager.shutdown_kernel(now=True)
+
+    def _all_in_use(self) -> list[Any]:
+        with self._lock:
+            return list(self._in_use)
+
+    def _refuse_if_stopped(self) -> None:
+        if self._stopped:
+            raise Interrupted("Interrupted before it began.", "run the same command again; it goes on")
+
+    def _prepare(self, ahead: int) -> None:
+        """Start kernels for the notebooks to come, until so many are ready."""
+        while self._waiting and len(self._ready) < ahead:
+            notebook = self._waiting.pop(0)
+            self._ready.append((notebook, self._starter.submit(self._start, notebook)))
+
+    def _start(self, notebook: str) -> Any:
+        """Start a kernel; it imports that notebook's step by itself, outside of any cell."""
+        manager = new_manager(self._folder / f"{next(self._numbers)}.json")
+        module = f"consulfed_lib.steps.{NOTEBOOKS[notebook][0]}"
         manager.start_kernel(
             extra_arguments=[f"--IPKernelApp.exec_lines=['import {module}']"],
             # The Kubernetes client writes a kubeconfig's client key to a temporary file and removes it at exit; a
@@ -91,19 +161,7 @@ class Kernels:
             env={**os.environ, "TMPDIR": str(self._folder)},
             preexec_fn=ended_with_us(),
         )
-        self._ready.append(manager)
-
-    @contextmanager
-    def next(self) -> Iterator[Any]:
-        """The kernel manager of the next notebook; those after it are started meanwhile, this one is ended after."""
-        manager = self._ready.pop(0)
-        while self._waiting and len(self._ready) < self._ahead:
-            self._prepare()
-        self._ahead = 2
-        try:
-            yield manager
-        finally:
-            self._end(manager)
+        return manager
 
     def _end(self, manager: Any) -> None:
         """Kill it, in the background: the next notebook need not wait until it is gone."""

@@ -1,115 +1,121 @@
-"""`consulfed run`: the notebooks of a federation in their order, each executed by papermill into the run's record.
-
-papermill marks cells completed that never ran (kernel death, timeout, interrupt), so that its word is not taken:
-a notebook counts as done only when its last cell holds the result of its step.
-"""
+"""`consulfed run`: the notebooks of a federation, each executed into the run's record, and the verdict at the end."""
 
 from __future__ import annotations
 
-import io
-import json
-import re
-import secrets
+import secrets as random
 import signal
-import sys
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
-from typing import Any, cast
 
-from . import errors
-from .errors import ConsulfedError, Interrupted, KernelError, LeakError, ParamsError
+from . import execution
+from .errors import ConsulfedError, Interrupted, ParamsError
+from .execution import Done, Task, Tell
 from .kernels import Kernels
 from .params import Federation
-from .results import MARKS, Result, count
-from .steps import NOTEBOOKS, PER_SECONDARY
-
-_SECRET_SHAPES = re.compile(r"BEGIN (?:[A-Z]+ )?PRIVATE KEY|LS0tLS1CRUdJT")
-"""A private key, or anything PEM in base64: never in a record, whoever's it is."""
+from .schedule import Plan, Story, conduct, plan
 
 
-@dataclass(frozen=True)
-class Task:
-    """One notebook of a run, for one secondary where it works on one."""
-
-    notebook: str
-    secondary: str = ""
-
-    @property
-    def output(self) -> str:
-        return f"{self.notebook}-{self.secondary}.ipynb" if self.secondary else f"{self.notebook}.ipynb"
-
-
-@dataclass(frozen=True)
-class Done:
-    """A notebook that came to its end: where it is, and the result that it holds."""
-
-    task: Task
-    path: Path
-    result: dict[str, Any]
-
-
-def notebooks_folder() -> Path:
-    """The runbook's notebooks: beside the package, as in a checkout. Raises ParamsError when they are not there."""
-    folder = Path(__file__).resolve().parents[1] / "notebooks"
-    if not (folder / "00-preflight.ipynb").is_file():
-        raise ParamsError(
-            f"The notebooks are not in {folder}.", "install from a checkout of consulfed: pip install -e ."
-        )
-    return folder
-
-
-def tasks(params: Federation, only: str = "") -> list[Task]:
-    """What to run: all notebooks, or those whose name begins with `only`; 02 and 03 once for each secondary.
-
-    Raises ParamsError when `only` names no notebook.
-    """
-    chosen = [name for name in NOTEBOOKS if name.startswith(only)]
-    if not chosen:
-        raise ParamsError(
-            f"--only {only} names no notebook.", f"one of: {', '.join(NOTEBOOKS)}, or its number"
-        )
-    names = [params.secondary] if params.secondary else [c.datacenter for c in params.secondaries]
-    if params.secondary:
-        params.chosen_secondary()
-    per_secondary = [name for name in chosen if name in PER_SECONDARY]
-    ordered = [Task(name) for name in chosen if name < PER_SECONDARY[0]]
-    ordered += [Task(name, secondary) for secondary in names for name in per_secondary]
-    return ordered + [Task(name) for name in chosen if name > PER_SECONDARY[-1]]
-
-
-def run(params: Federation, *, only: str, records: Path, tell: Callable[[str], None]) -> list[Done]:
-    """Run the notebooks; stops at the first that fails.
+def run(
+    params: Federation, *, only: str = "", secondaries: Sequence[str] = (), records: Path, tell: Tell
+) -> list[Done]:
+    """Run the notebooks, secondaries at the same time; one that fails does not stop the others.
 
     Args:
+        only: the number or name of one notebook; empty: all.
+        secondaries: work on these only; empty: all.
         records: the record goes into `<records>/<federation>/<UTC time>-<run id>/`, made with mode 0700.
         tell: gets one line at a time for the person who waits.
 
     Raises:
-        ConsulfedError: of the class of the cause; its message names the notebook that holds the whole story.
+        ConsulfedError: of the class of the cause, with the path of the notebook that holds the whole story; where
+            several secondaries failed it names each, and has the class of the first.
     """
-    todo = tasks(params, only)
+    todo = plan(params, only, secondaries)
     folder = _new_folder(records / params.federation)
     names = ", ".join(cluster.datacenter for cluster in params.clusters)
-    tell(f"{params.federation}: {names}; {'dry run' if params.dry_run else 'apply'}; record in {folder}")
-    done: list[Done] = []
-    with _terminate_as_interrupt(), Kernels([task.notebook for task in todo]) as kernels:
-        for task in todo:
-            if params.dry_run and task.notebook == "04-verification" and any(_pending(d) for d in done):
-                tell(f"{task.notebook}: left out: there is nothing to verify until the plan is applied")
-                continue
-            with kernels.next() as kernel:
-                done.append(_execute(task, params, folder, kernel, tell))
-    return done
+    at_once = f"; {todo.width} secondaries at once" if todo.width > 1 else ""
+    tell(
+        f"{params.federation}: {names}; {'dry run' if params.dry_run else 'apply'}{at_once}; record in {folder}"
+    )
+    story = Story()
+    last: ConsulfedError | None = None
+    try:
+        with _terminate_as_interrupt(), Kernels(todo.order(), todo.width) as kernels:
+            _Run(todo, params, folder, kernels, tell).conduct(story)
+    except ConsulfedError as error:
+        last = error
+    if len(todo.chains) > 1 and (story.done or story.failed):
+        tell(repr(story.verdict(f"Verdict of {params.federation}", todo.secondaries)))
+    if isinstance(last, Interrupted):
+        raise last
+    if failure := story.failure(todo, last):
+        raise failure
+    return story.done
+
+
+class _Run:
+    """The run in the background, so that Ctrl-C and SIGTERM reach the main thread and not papermill's handlers."""
+
+    def __init__(self, todo: Plan, params: Federation, folder: Path, kernels: Kernels, tell: Tell):
+        self._todo = todo
+        self._params = params
+        self._folder = folder
+        self._kernels = kernels
+        self._tell = tell
+        self._working: list[Task] = []
+
+    def conduct(self, story: Story) -> None:
+        """Raises ConsulfedError as `schedule.conduct` does, and Interrupted when a person or a signal ended it."""
+        with ThreadPoolExecutor(1, "run") as pool:
+            future = pool.submit(conduct, self._todo, self._work, self._tell, story)
+            try:
+                future.result()
+            except KeyboardInterrupt:
+                labels = ", ".join(task.label for task in self._working) or "the run"
+                self._stop(future)
+                raise Interrupted(
+                    f"Interrupted during {labels}.",
+                    f"run the same command again; it goes on. So far: {self._folder}",
+                ) from None
+
+    def _work(self, task: Task) -> Done:
+        with self._kernels.take(task.notebook) as kernel:
+            self._working.append(task)
+            try:
+                return execution.execute(task, self._params, self._folder, kernel, self._teller(task))
+            finally:
+                self._working.remove(task)
+
+    def _teller(self, task: Task) -> Tell:
+        """Lines of notebooks that work at the same time are told apart by their datacenter."""
+        if self._todo.width == 1 or not task.secondary:
+            return self._tell
+        width = max(map(len, self._todo.secondaries))
+        return lambda line: self._tell(f"{task.secondary:<{width}} | {line}")
+
+    def _stop(self, future: Future[None]) -> None:
+        """Interrupt the cells at work: each stops what it does in good order (Helm included), its error stands in its
+        notebook, and the file is finished. A second Ctrl-C gives up waiting for that.
+        """
+        try:
+            # Between two cells an interrupt is lost, so it is sent again; late enough not to disturb a Helm that is
+            # stopping in good order.
+            for patience in (1, 10, 30):
+                self._kernels.interrupt()
+                if wait([future], timeout=patience).done:
+                    break
+        except KeyboardInterrupt:
+            pass
+        if not future.done():
+            self._kernels.kill()
+        future.exception()
 
 
 def _new_folder(parent: Path) -> Path:
-    folder = parent / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+    folder = parent / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{random.token_hex(3)}"
     try:
         folder.mkdir(parents=True, mode=0o700)
     except OSError as error:
@@ -119,145 +125,9 @@ def _new_folder(parent: Path) -> Path:
     return folder
 
 
-def _pending(done: Done) -> bool:
-    return done.result["outcome"] == "planned"
-
-
-def _execute(task: Task, params: Federation, folder: Path, kernel: Any, tell: Callable[[str], None]) -> Done:
-    # jsonschema tries to load this checker of IRIs, which compiles a grammar for 1.2 s; notebooks hold no IRI.
-    sys.modules.setdefault("rfc3987_syntax", cast(Any, None))
-    import papermill
-
-    output, start = folder / task.output, time.monotonic()
-    label = task.notebook + (f" {task.secondary}" if task.secondary else "")
-    tell(f"{label} …")
-    work = partial(
-        papermill.execute_notebook,
-        notebooks_folder() / f"{task.notebook}.ipynb",
-        output,
-        parameters=_parameters(task, params),
-        kernel_name="python3",
-        km=kernel,
-        progress_bar=False,
-        autosave_cell_every=5,
-        stdout_file=_Indented(tell),
-    )
-    try:
-        _interruptible(work, kernel)
-    except papermill.PapermillExecutionError as error:
-        raise _failure(error.ename, error.evalue, output) from None
-    except KeyboardInterrupt:
-        raise Interrupted(
-            f"Interrupted during {label}.", f"run the same command again; it goes on. So far: {output}"
-        ) from None
-    except Exception as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise KernelError(
-            f"The kernel of {label} did not come to its end: {first}",
-            f"run the same command again. So far: {output}",
-        ) from None
-    finally:
-        _withhold_leaks(output)
-    result = read_result(output)
-    if result is None:
-        raise KernelError(
-            f"{output} holds no result: it did not come to its end.", "run the same command again"
-        )
-    warnings = [check for check in result["checks"] if check["severity"] == "warning"]
-    for check in warnings:
-        tell(f"    ! {check['id']} ({check['subject']}): {check['found']}")
-    if result["outcome"] == "planned":
-        for row in result["changes"]:
-            if row["outcome"] != "unchanged":
-                tell(
-                    f"    {MARKS[row['outcome']]} {row['outcome']} in {row['subject']}: {row['id']} {row['what']}"
-                )
-    counts = f"{len(result['checks'])} checks, {len(warnings)} with a warning; {count(result['changes'])}"
-    tell(f"{label}: {result['outcome']}: {counts}; {time.monotonic() - start:.1f} s")
-    return Done(task, output, result)
-
-
-def _interruptible(work: Callable[[], Any], kernel: Any) -> None:
-    """Run papermill beside the main thread, so that Ctrl-C and SIGTERM reach us and not its own handlers.
-
-    An interrupt is passed on to the kernel: the cell stops what it does in good order (Helm included), the error
-    stands in the notebook, and the file is finished. A second Ctrl-C gives up waiting for that.
-    """
-    with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(work)
-        try:
-            future.result()
-        except KeyboardInterrupt:
-            try:
-                # Between two cells an interrupt is lost, so it is sent again; late enough not to disturb a Helm that
-                # is stopping in good order.
-                for patience in (1, 10, 30):
-                    kernel.interrupt_kernel()
-                    if wait([future], timeout=patience).done:
-                        break
-            except KeyboardInterrupt:
-                pass
-            if not future.done():
-                kernel.shutdown_kernel(now=True)
-            future.exception()
-            raise
-
-
-def _parameters(task: Task, params: Federation) -> dict[str, Any]:
-    values = params.model_dump(exclude={"secondary"})
-    return values | ({"secondary": task.secondary} if task.secondary else {})
-
-
-def _failure(name: str, message: str, output: Path) -> ConsulfedError:
-    """The error that a notebook ended with, as an error of the same class; anything else is a fault of ours."""
-    kind = getattr(errors, name, None)
-    if not (isinstance(kind, type) and issubclass(kind, ConsulfedError)):
-        if name == "KeyboardInterrupt":
-            return Interrupted("Interrupted.", f"run the same command again; it goes on. So far: {output}")
-        kind = ConsulfedError
-        message = f"{name}: {message}"
-    cause, _, hint = message.partition("\nWhat to do: ")
-    found, *details = cause.splitlines() or [name]
-    hint = f"{hint}. The whole story: {output}" if hint else f"see {output}"
-    return kind(found, hint, [line.removeprefix("  - ") for line in details])
-
-
-def read_result(path: Path) -> dict[str, Any] | None:
-    """The result in the last code cell of an executed notebook; None if it did not come to its end."""
-    notebook = json.loads(path.read_text(encoding="utf-8"))
-    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    for output in cells[-1].get("outputs", []) if cells else []:
-        if Result.MIME in output.get("data", {}):
-            return output["data"][Result.MIME]
-    return None
-
-
-def _withhold_leaks(output: Path) -> None:
-    """A record that would hold a private key is removed, and the run fails."""
-    if output.exists() and _SECRET_SHAPES.search(output.read_text(encoding="utf-8")):
-        output.unlink()
-        raise LeakError(
-            f"The executed notebook {output.name} would have held a private key; it was not kept.",
-            "please report this: it is a fault of consulfed",
-        )
-
-
-class _Indented(io.TextIOBase):
-    """Passes what cells print on, line by line, indented under the notebook's name."""
-
-    def __init__(self, tell: Callable[[str], None]):
-        self._tell = tell
-
-    def write(self, text: str) -> int:
-        for line in text.splitlines():
-            if line.strip():
-                self._tell(f"    {line}")
-        return len(text)
-
-
 @contextmanager
 def _terminate_as_interrupt() -> Iterator[None]:
-    """SIGTERM (a cancelled pipeline, an evicted pod) ends the run as Ctrl-C does: with a finished file."""
+    """SIGTERM (a cancelled pipeline, an evicted pod) ends the run as Ctrl-C does: with finished files."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
