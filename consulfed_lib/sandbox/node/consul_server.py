@@ -27,6 +27,9 @@ _SANDBOX: Config = {
     "retry_interval": "1s",
     "retry_interval_wan": "1s",
     "primary_gateways_interval": "1s",
+    # News of a member is sent on a few times in half a second and then dropped. Of secondaries that join together it
+    # is lost that way, while they cannot be reached through the gateways yet, until lists are exchanged each 60 s.
+    "gossip_wan": {"retransmit_mult": 100},
 }
 """Settings that make a federation on one machine come up in seconds; the pod's own configuration wins."""
 
