@@ -37,10 +37,8 @@ def checked(params_file: Path, tell: Callable[[str], None]) -> Federation:
             [*error.details, *more],
         ) from None
     chart_values, missing = _chart_values(params.chart)
-    found = look_at_values(params, chart_values)
+    found = look_at_values(params, chart_values, missing=missing)
     _tell(found, tell)
-    if missing:
-        tell(f"NOT CHECKED: whether the chart has every key of the values. {missing}")
     errors = [each for each in found if each.severity == "error"]
     if errors:
         lines = [f"{each.subject}: {each.found}" for each in errors]
@@ -56,8 +54,9 @@ def checked(params_file: Path, tell: Callable[[str], None]) -> Federation:
 def _tell(found: list[Finding], tell: Callable[[str], None]) -> None:
     """A line for each check that is ok, with what it proves; what is wrong in full."""
     for each in found:
-        text = CATALOGUE[each.id].proves if each.severity == "ok" else f"{each.subject}: {each.found}"
-        tell(f"{MARKS[each.severity]} {each.id}: {text}")
+        proves = CATALOGUE[each.id].proves
+        texts = {"ok": proves, "skipped": f"NOT CHECKED whether {proves}: {each.found}"}
+        tell(f"{MARKS[each.severity]} {each.id}: {texts.get(each.severity, f'{each.subject}: {each.found}')}")
 
 
 def _chart_values(chart: Chart) -> tuple[Mapping[str, Any] | None, str]:
@@ -72,9 +71,9 @@ def _chart_values(chart: Chart) -> tuple[Mapping[str, Any] | None, str]:
 
         return Charts().chart_values(chart, FETCH), ""
     except ValueError as error:
-        return None, f"{error}."
+        return None, str(error)
     except ConsulfedError as error:
-        return None, f"The chart cannot be had here: {error.found.rstrip('.')}. Preflight will check it."
+        return None, f"the chart cannot be had here ({error.found.rstrip('.')}); preflight will look"
 
 
 def _values_mistakes(params_file: Path) -> Iterator[str]:

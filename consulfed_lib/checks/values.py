@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..errors import ConsulfedError
 from ..facts import Datacenter
 from ..lint import Mistake, role_mistakes, unknown
 from ..params import Federation
@@ -159,8 +160,28 @@ def look_at_values(
     params: Federation,
     chart_values: Mapping[str, Any] | None = None,
     urls: Mapping[str, str] | None = None,
+    missing: str = "the chart was not read",
 ) -> list[Finding]:
-    """Every check of this module, the values judged once. Without the chart's values its check is not run."""
-    judged = Judged.of(params, urls)
-    found = [finding for each in OFFLINE for finding in each(params.federation, judged)]
-    return found if chart_values is None else found + chart_keys(params.federation, judged, chart_values)
+    """Every check of this module, the values judged once.
+
+    Args:
+        chart_values: the chart's own values; without them `values-chart-keys` is skipped.
+        urls: as for `Judged.of`.
+        missing: why there are none.
+    """
+    judged, subject = Judged.of(params, urls), params.federation
+    found = [finding for each in OFFLINE for finding in each(subject, judged)]
+    if chart_values is None:
+        return [*found, chart_keys.skipped(subject, missing)]
+    return found + chart_keys(subject, judged, chart_values)
+
+
+def look_with_chart(params: Federation) -> list[Finding]:
+    """`look_at_values` with the pinned chart as Helm has it here; what stands in the way of that is said."""
+    from ..helm import Charts  # the Kubernetes client with it, which nothing else here needs
+
+    try:
+        chart_values = Charts().chart_values(params.chart)
+    except ConsulfedError as error:
+        return look_at_values(params, missing=error.found)
+    return look_at_values(params, chart_values)

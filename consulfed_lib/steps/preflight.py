@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..checks.preflight import look_at_clusters
+from ..checks.values import look_with_chart
 from ..results import Changes, Finding
 from .base import Plan, Step
 
@@ -15,7 +16,7 @@ class Preflight(Step):
         return f"federation {self.params.federation}"
 
     def look_before(self) -> list[Finding]:
-        return look_at_clusters(self.params)
+        return look_with_chart(self.params) + look_at_clusters(self.params)
 
     def planned(self) -> Plan:
         return Plan(Changes("Preflight only reads"))
