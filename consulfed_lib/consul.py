@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import ssl
 import threading
 from typing import Any
@@ -19,6 +20,10 @@ from .redact import Secret
 
 HTTPS_PORT = 8501
 """Port of the HTTPS API of servers and local agents in the chart, with `global.tls.enabled`."""
+
+_OWN_PORT = re.compile(r":\d+(?=->)")
+"""The port that Consul dialled from, in its `read tcp a:1->b:2: …`: another one each time, so that a wait would take
+the same failure for news."""
 
 
 class _Forwarded(http.client.HTTPSConnection):
@@ -65,7 +70,7 @@ class Consul:
         with self._lock:
             status, body = self._answer(url, headers)
         if status >= 400:
-            words = body.decode("utf-8", "replace").strip()[:300] or "no message"
+            words = _OWN_PORT.sub("", body.decode("utf-8", "replace").strip())[:300] or "no message"
             raise ClusterError(
                 f"{self._where} answers {status} to GET {url}: {words}", "see that message", status=status
             )

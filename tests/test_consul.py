@@ -129,6 +129,17 @@ def test_a_refusal_is_consuls_own_sentence(dc1):
     assert TOKEN not in str(error)
 
 
+def test_the_same_refusal_is_the_same_sentence_each_time(dc1):
+    """Consul dials from another port each time; a wait would take that for news, four times a second."""
+    said = set()
+    for port in (35609, 50243):
+        words = f"failed to get conn: read tcp 10.0.0.1:{port}->10.0.0.2:8443: connection reset by peer"
+        dc1.answers("health/node/n", words.encode(), 500)
+        said.add(failure(lambda: dc1.client.node_checks("n", "dc2")).found)
+    assert len(said) == 1
+    assert "10.0.0.1->10.0.0.2:8443: connection reset" in said.pop()
+
+
 def test_a_server_of_another_ca_is_not_asked_anything(consul_server, other_authority):
     """The datacenter has another CA than the federation secret says: not one header is sent."""
     stranger = consul_server("dc1", token=Secret("token", TOKEN.encode()), signed_by=other_authority)
