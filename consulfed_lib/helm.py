@@ -159,21 +159,15 @@ class Helm(Charts):
         return words + (["--kubeconfig", self.cluster.kubeconfig] if self.cluster.kubeconfig else [])
 
     def preview(
-        self,
-        name: str,
-        namespace: str,
-        chart: Chart,
-        values: Mapping[str, Any],
-        installed: bool,
-        hooks: bool = False,
+        self, name: str, namespace: str, chart: Chart, values: Mapping[str, Any], installed: bool
     ) -> list[dict[str, Any]]:
         """The objects that an install or upgrade would leave, rendered against the cluster; nothing is written.
 
         `helm template` and not `upgrade --dry-run`, which refuses while a killed run's revision is pending. What
-        Secrets would hold is dropped at once. Hooks are not objects of the release: they come only where asked for.
+        Secrets would hold is dropped at once; hooks are not objects of the release.
         """
-        words = ["template", name, *self._chart(chart), "--dry-run=server"]
-        words += [*([] if hooks else ["--no-hooks"]), *(["--is-upgrade"] if installed else [])]
+        words = ["template", name, *self._chart(chart), "--dry-run=server", "--no-hooks"]
+        words += ["--is-upgrade"] if installed else []
         text = self._run([*words, *self._target(namespace), "-f", "-"], json.dumps(values))
         hidden = {"data", "stringData"}
         return [

@@ -15,6 +15,7 @@ import socket
 import ssl
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -28,8 +29,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+import consulfed_lib.sandbox
 from consulfed_lib import params as parameters
 from consulfed_lib import redact
+from consulfed_lib.checks.target import Target
 from consulfed_lib.cluster import Cluster
 from consulfed_lib.consul import Consul
 from consulfed_lib.errors import ClusterError
@@ -148,13 +151,15 @@ class HttpsServer:
     """Answers from a table: `answers["GET /version"] = (200, {...})`; whatever is not in it is a 404 Status.
 
     A table's value may also be a function of the Request that gives such a pair. `close_after` names requests whose
-    connection is closed without a word after the answer, as a proxy does that has had enough of it.
+    connection is closed without a word after the answer, as a proxy does that has had enough of it. `ahead` is by how
+    many seconds its clock is wrong.
     """
 
     answers: dict[str, Any] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
     close_after: set[str] = field(default_factory=set)
     port: int = 0
+    ahead: float = 0.0
 
     @property
     def url(self) -> str:
@@ -197,6 +202,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(answer)
         self.close_connection = f"{self.command} {url.path}" in self.table.close_after
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        return super().date_time_string(time.time() + self.table.ahead)
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _serve
 
@@ -283,6 +291,29 @@ def api(https: Callable[..., HttpsServer]) -> HttpsServer:
 def cluster(api: HttpsServer, kubeconfig: Callable[..., str]) -> Cluster:
     """The client of that API server."""
     return Cluster("one", kubeconfig(one=api.url))
+
+
+CHART = Path(consulfed_lib.sandbox.__file__).parent / "chart" / "consul"
+REVIEW = "POST /apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+
+
+@pytest.fixture
+def target(cluster: Cluster, federation: Callable[..., parameters.Federation]) -> Target:
+    """That cluster as preflight sees it: the primary's, with a chart that is at hand."""
+    params = federation(chart={"ref": str(CHART), "version": "1.9.11-sandbox"})
+    return Target(params, params.primary, cluster)
+
+
+def ready(api: HttpsServer, uid: str = "u-1") -> None:
+    """What an empty cluster that is ready answers."""
+    api.answers["GET /version"] = 200, {"gitVersion": "v1.34.0"}
+    api.answers["GET /api/v1/namespaces/kube-system"] = 200, {"metadata": {"uid": uid}}
+    node = {"metadata": {"name": "node-1"}, "spec": {"providerID": "aws:///eu-central-1a/i-0"}}
+    api.answers["GET /api/v1/nodes"] = 200, {"items": [node]}
+    mark = {"storageclass.kubernetes.io/is-default-class": "true"}
+    default = {"metadata": {"name": "gp3", "annotations": mark}, "provisioner": "ebs.csi.aws.com"}
+    api.answers["GET /apis/storage.k8s.io/v1/storageclasses"] = 200, {"items": [default]}
+    api.answers[REVIEW] = 201, {"status": {"allowed": True}}
 
 
 @pytest.fixture

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-import consulfed_lib.sandbox
 from consulfed_lib import checks, helm
 from consulfed_lib.checks import CATALOGUE, Check, federation, preflight, run_together, secrets
 from consulfed_lib.checks import permissions as rights
@@ -28,10 +25,8 @@ from consulfed_lib.results import Finding, Findings
 from consulfed_lib.secret import FederationSecret
 from consulfed_lib.steps import NOTEBOOKS
 
-from .conftest import ConsulServer, HttpsServer, secret_object
-from .test_helm import stored
+from .conftest import CHART, REVIEW, ConsulServer, ready, secret_object
 
-CHART = Path(consulfed_lib.sandbox.__file__).parent / "chart" / "consul"
 GATEWAYS = {"dc1": "10.0.0.1:8443", "dc2": "10.0.0.2:8443", "dc3": "10.0.0.3:8443"}
 CONSUL = "/api/v1/namespaces/consul"
 
@@ -121,6 +116,28 @@ def test_findings_carry_the_checks_id():
     ]
     assert [each.severity for each in found] == ["ok", "warning", "error", "skipped"]
     assert {each.id for each in found} == {"some-check"}
+
+
+def test_a_check_that_warns_at_worst_never_stops_a_run():
+    """Not even where it cannot look; and one that reports worse than its declaration is a fault of ours."""
+
+    def unreachable(self: Check, subject: str) -> Iterator[Finding]:
+        yield self.warning(subject, "so so", "h")
+        raise ClusterError("dc1 does not answer.", "see that it is up")
+
+    def worse(self: Check, subject: str) -> Iterator[Finding]:
+        yield self.error(subject, "bad", "h")
+
+    (found,) = Check("some-check", "something", unreachable, "warning")("dc1")
+    assert (found.severity, found.found) == ("warning", "dc1 does not answer.")
+    with pytest.raises(TypeError, match="some-check"):
+        Check("some-check", "something", worse, "warning")("dc1")
+    assert looking(worse)("dc1")[0].severity == "error"
+
+
+def test_every_check_declares_its_worst(catalogue):
+    """The README's table says it."""
+    assert {each.severity for each in catalogue.values()} == {"error", "warning"}
 
 
 def test_looks_run_at_the_same_time_and_are_listed_in_order():
@@ -224,6 +241,7 @@ def world(consul_server, federation, secret_data) -> Callable[..., World]:
     def make(n: int = 2, **changes: Any) -> World:
         names = [f"dc{i + 1}" for i in range(n)]
         clusters = [{"context": name, "datacenter": name} for name in names]
+        changes = {"private_network": True} | changes
         params = federation(primary=clusters[0], secondaries=clusters[1:], **changes)
         servers = {name: consul_server(name) for name in names}
         for name, server in servers.items():
@@ -438,23 +456,6 @@ def test_each_key_of_a_copy_is_compared_by_fingerprint(secret_data):
 # Preflight
 
 
-@pytest.fixture
-def target(cluster, federation) -> Target:
-    params = federation(primary={"context": "one", "datacenter": "dc1"})
-    return Target(params, params.primary, cluster)
-
-
-REVIEW = "POST /apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-
-
-def ready(api: HttpsServer, uid: str = "u-1") -> None:
-    """What an empty cluster that is ready answers."""
-    api.answers["GET /version"] = 200, {"gitVersion": "v1.34.0"}
-    api.answers["GET /api/v1/namespaces/kube-system"] = 200, {"metadata": {"uid": uid}}
-    api.answers["GET /api/v1/nodes"] = 200, {"items": [{"spec": {}}]}
-    api.answers[REVIEW] = 201, {"status": {"allowed": True}}
-
-
 def test_an_empty_cluster_is_ready(target, api):
     """All green, with nothing written: every request but the questions about rights is a GET."""
     ready(api)
@@ -487,155 +488,6 @@ def test_every_right_is_one_that_exists(target):
     verbs = {"get", "list", "watch", "create", "update", "patch", "delete"}
     assert {verb for verb, *_ in rights.PERMISSIONS} <= verbs
     assert len(set(rights.PERMISSIONS)) == len(rights.PERMISSIONS)
-
-
-@pytest.mark.parametrize(
-    ("answer", "severity"),
-    [
-        (None, "ok"),
-        ((200, {"status": {"phase": "Active"}}), "ok"),
-        ((200, {"status": {"phase": "Terminating"}}), "error"),
-        ((403, {"message": "no"}), "error"),
-    ],
-)
-def test_a_namespace_is_well_unless_it_is_being_deleted(target, api, answer, severity):
-    """Or unless it cannot be looked at."""
-    api.answers[f"GET {CONSUL}"] = answer
-    assert [each.severity for each in preflight.namespace("dc1", target)] == [severity]
-
-
-AS_PRIMARY: dict[str, Any] = {
-    "name": "consul",
-    "datacenter": "dc1",
-    "federation": {"enabled": True, "createFederationSecret": True},
-    "acls": {"manageSystemACLs": True},
-    "gossipEncryption": {"autoGenerate": True},
-}
-FITS = {"global": AS_PRIMARY}
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"datacenter": "dc9"}, "is datacenter 'dc9'"),
-        ({"federation": {"enabled": True, "primaryDatacenter": "dc0"}}, "is a secondary"),
-        ({"acls": {}}, "has ACLs off, the parameters have acls on"),
-        ({"gossipEncryption": {}}, "has gossip encryption off, the parameters have gossip_encryption on"),
-        ({"name": "mesh"}, "are named mesh-…; the parameters name them consul-…"),
-        (
-            {"gossipEncryption": {"secretName": "ours", "secretKey": "key"}},
-            "has the gossip key of secret ours, the parameters want a generated gossip key",
-        ),
-    ],
-)
-def test_a_release_of_ours_in_another_role_stops_the_run(target, api, change, words):
-    """Swapped contexts must not make a secondary of a primary, nor may options change that make a datacenter."""
-    secret = stored(1, runner=gone(), **{"global": AS_PRIMARY | change})
-    api.answers[f"GET {CONSUL}/secrets"] = 200, {"items": [secret]}
-    (found,) = preflight.existing_release("dc1", target)
-    assert found.severity == "error"
-    assert words in found.found
-
-
-def gone() -> str:
-    """The label of a runner of this machine that no longer runs."""
-    return helm.runner_label().rsplit(".", 1)[0] + ".1"
-
-
-@pytest.mark.parametrize(
-    ("secret", "severity"),
-    [
-        (lambda: stored(1, runner=gone(), **FITS), "ok"),
-        (lambda: stored(1, "failed", runner=gone(), **FITS), "ok"),
-        (lambda: stored(1, "pending-install", runner=gone(), **FITS), "ok"),
-        (lambda: stored(1, "pending-install", runner=helm.runner_label(os.getppid()), **FITS), "error"),
-        (lambda: stored(1, "pending-upgrade"), "error"),
-        (lambda: stored(1), "error"),
-    ],
-    ids=["ours", "ours, failed", "ours, killed", "ours, running", "pending, not ours", "not ours"],
-)
-def test_a_release_that_is_not_ours_or_is_being_worked_on_stops_the_run(target, api, secret, severity):
-    """Its values would be replaced by ours; and two Helms at a time break a release."""
-    api.answers[f"GET {CONSUL}/secrets"] = 200, {"items": [secret()]}
-    (found,) = preflight.existing_release("dc1", target)
-    assert found.severity == severity
-    assert bool(found.hint) is (severity == "error")
-
-
-def job(name: str, *conditions: str) -> dict[str, Any]:
-    return {
-        "metadata": {"name": name},
-        "status": {"conditions": [{"type": each, "status": "True"} for each in conditions]},
-    }
-
-
-def test_failed_hook_jobs_are_a_warning(target, api):
-    """The run removes them itself; those that are done or still run are none of its business."""
-    api.answers["GET /apis/batch/v1/namespaces/consul/jobs"] = (
-        200,
-        {"items": [job("done", "Complete"), job("runs"), job("broken", "FailureTarget", "Failed")]},
-    )
-    (found,) = preflight.leftovers("dc1", target)
-    assert found.severity == "warning"
-    assert "broken" in found.found
-    assert "release=consul" in api.requests[1].query["labelSelector"]
-
-
-def named(*names: str) -> tuple[int, Any]:
-    return 200, {"items": [{"metadata": {"name": name}} for name in names]}
-
-
-@pytest.mark.parametrize(
-    ("resource", "name", "severity"),
-    [
-        ("secrets", "consul-ca-cert", "error"),
-        ("secrets", "consul-ca-key", "error"),
-        ("secrets", "consul-bootstrap-acl-token", "error"),
-        ("secrets", "consul-gossip-encryption-key", "error"),
-        ("secrets", "consul-federation", "ok"),
-        ("secrets", "other-ca-cert", "ok"),
-        ("persistentvolumeclaims", "data-consul-consul-server-0", "error"),
-        ("persistentvolumeclaims", "data-default-database-0", "ok"),
-    ],
-)
-def test_what_an_older_installation_left_stops_a_first_one(target, api, resource, name, severity):
-    """An old CA or an old raft would be used again; nothing is deleted without somebody who decides."""
-    api.answers[f"GET {CONSUL}/{resource}"] = named(name)
-    if resource == "secrets":
-        plain = named(name)
-        api.answers[f"GET {CONSUL}/secrets"] = lambda asked: (200, {"items": []}) if asked.query else plain
-    (found,) = preflight.leftovers("dc1", target)
-    assert found.severity == severity
-    if severity == "error":
-        assert name in found.found
-        assert "kubectl --context one -n consul delete" in found.hint
-
-
-def test_what_belongs_to_an_installation_of_ours_is_not_left_over(target, api):
-    """A second run meets the CA and the claims of the first."""
-    mine = [stored(1, runner=gone()), {"metadata": {"name": "consul-ca-key"}}]
-    api.answers[f"GET {CONSUL}/secrets"] = lambda asked: (200, {"items": mine[:1] if asked.query else mine})
-    api.answers[f"GET {CONSUL}/persistentvolumeclaims"] = named("data-consul-consul-server-0")
-    assert [each.severity for each in preflight.leftovers("dc1", target)] == ["ok"]
-
-
-@pytest.mark.parametrize(
-    ("servers", "nodes", "severity"),
-    [
-        (1, [{}], "ok"),
-        (1, [], "error"),
-        (3, [{}, {}, {}], "ok"),
-        (3, [{}, {}], "error"),
-        (1, [{"unschedulable": True}], "error"),
-        (1, [{"unschedulable": True}, {}], "ok"),
-    ],
-)
-def test_there_must_be_a_node_for_each_server(api, cluster, federation, servers, nodes, severity):
-    """The chart places one server a node; a cordoned node takes none."""
-    api.answers["GET /api/v1/nodes"] = 200, {"items": [{"spec": spec} for spec in nodes]}
-    params = federation(servers=servers)
-    found = preflight.capacity("dc1", Target(params, params.primary, cluster))
-    assert [each.severity for each in found] == [severity]
 
 
 @pytest.mark.parametrize(
@@ -710,7 +562,7 @@ def test_an_old_helm_is_noticed(cluster, monkeypatch, tmp_path, says, severity):
 def test_the_chart_must_be_there_in_the_version_that_is_pinned(cluster, federation, ref, version, severity):
     """A folder is whatever it is: its version is compared, not believed."""
     params = federation(chart={"ref": ref, "version": version})
-    (found,) = preflight.chart("this machine", params, cluster)
+    (found,) = preflight.chart("this machine", Target(params, params.primary, cluster))
     assert found.severity == severity
     assert bool(found.hint) is (severity == "error")
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from ..chart import supported_kubernetes
 from ..errors import ConsulfedError
 from ..results import Finding
 from . import Check, check
@@ -32,7 +33,7 @@ def kubernetes_version(self: Check, subject: str, target: Target) -> Iterator[Fi
     except ConsulfedError:
         yield self.skipped(subject, f"Kubernetes {version}; the chart that says what it needs cannot be had")
         return
-    fits = satisfies(version, wanted) if wanted else True
+    fits = satisfies(version, wanted or ">=1.0")
     if fits is None:
         yield self.skipped(
             subject, f"Kubernetes {version}; the chart needs {wanted!r}, which cannot be compared"
@@ -43,8 +44,21 @@ def kubernetes_version(self: Check, subject: str, target: Target) -> Iterator[Fi
             f"Kubernetes {version}; chart {pinned.version} needs {wanted}",
             "upgrade the cluster, or pin an older chart",
         )
+    elif (known := supported_kubernetes(pinned.parsed)) and not known[0] <= _minor(version) <= known[1]:
+        low, high = (".".join(map(str, each)) for each in known)
+        yield self.warning(
+            subject,
+            f"Kubernetes {version}; HashiCorp tests chart {pinned.version} with {low} to {high}",
+            "it may work; where it does not, nobody will have seen it before: pin a chart of the cluster's time",
+        )
     else:
         yield self.ok(subject, f"Kubernetes {version}" + (f"; the chart needs {wanted}" if wanted else ""))
+
+
+def _minor(version: str) -> tuple[int, int]:
+    """Major and minor number of a version that was understood before."""
+    major, minor = re.findall(r"\d+", version)[:2]
+    return int(major), int(minor)
 
 
 _COMPARISON = re.compile(r"(>=|<=|!=|=|>|<)?\s*v?(\d+)(?:\.(\d+))?(?:\.(\d+))?(?:-[0-9A-Za-z.-]+)?")

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..errors import ConsulfedError
-from ..helm import Helm
 from ..results import Finding
 from . import Check, check
 from .target import Target
@@ -32,14 +31,7 @@ def pod_security(self: Check, subject: str, target: Target) -> Iterator[Finding]
         yield self.ok(subject, f"namespace {of.namespace} enforces nothing")
         return
     try:
-        made = Helm(target.cluster).preview(
-            of.release,
-            of.namespace,
-            target.params.chart,
-            target.values(),
-            installed=target.release() is not None,
-            hooks=True,
-        )
+        made = target.rendered()
     except ConsulfedError as error:
         yield self.skipped(subject, f"namespace {of.namespace} enforces {level}; {error.found}")
         return

@@ -101,7 +101,14 @@ class Target:
     def chart_metadata(self) -> Mapping[str, Any]:
         """Chart.yaml of the pinned chart. Raises ApplyError when it cannot be had."""
         chart = self.params.chart
-        return self.shared("chart metadata", lambda: helm.Helm(self.cluster).chart_metadata(chart))
+        return self.shared("chart metadata", lambda: helm.Charts().chart_metadata(chart))
+
+    def rendered(self) -> builtins.list[dict[str, Any]]:
+        """Every object that the chart makes here, hooks and CRDs included. Raises ApplyError as `chart_metadata`."""
+        of, chart = self.of, self.params.chart
+        return self._seen(
+            "rendered", lambda: helm.Charts().render(of.release, of.namespace, chart, self.values())
+        )
 
     def values(self) -> Mapping[str, Any]:
         """The values that the chart will get. Raises ParamsError when those of the user contradict the federation."""
