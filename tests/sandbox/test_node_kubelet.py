@@ -11,7 +11,7 @@ import pytest
 from small_cluster import NAMESPACE, Scripted, is_ready, pod, small_cluster, waiting_reason
 
 from consulfed_lib.sandbox.controllers.client import Object
-from consulfed_lib.sandbox.node import pod_worker
+from consulfed_lib.sandbox.node import container_run
 from consulfed_lib.sandbox.node.kubelet import PodNotRunning
 
 
@@ -207,7 +207,7 @@ def test_program_that_ends_is_started_again_with_back_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first restart is immediate, the next ones wait with CrashLoopBackOff; readiness follows the program."""
-    monkeypatch.setattr(pod_worker, "BACKOFF_SECONDS", (0.0, 0.3))
+    monkeypatch.setattr(container_run, "BACKOFF_SECONDS", (0.0, 0.3))
 
     async def main() -> None:
         async with small_cluster(tmp_path) as cluster:

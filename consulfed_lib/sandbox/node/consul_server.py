@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import os
-from collections.abc import Awaitable, Callable
-from pathlib import PurePosixPath
-from typing import BinaryIO
 
 import aiohttp
 
+from .cli import Send, command_of, environment_here, refuse_command, run_cli
 from .consul_config import Config, ConfigError, fit, merge, on_this_machine, server_config
 from .process import exit_code, spawn, stop
 from .resolver import environment, names_among
 from .workload import Container, Program, write_private
-
-Send = Callable[[bytes], Awaitable[None]]
 
 _SANDBOX: Config = {
     "disable_update_check": True,
@@ -37,9 +31,6 @@ _READY_SECONDS = 5
 
 _DIALLED = ("primary_gateways", "retry_join_wan", "start_join_wan")
 """Settings with the addresses of other datacenters, which Consul itself resolves, each time that it dials."""
-
-_REFUSED = {"agent", "debug", "exec", "lock", "watch"}
-"""Subcommands that start programs, or write folders, on the machine that the CLI runs on: this one."""
 
 
 class ConsulServer(Program):
@@ -138,65 +129,20 @@ class ConsulServer(Program):
         """The real `consul` CLI, pointed at this server; nothing else, in particular no shell of this
         machine.
         """
-        if PurePosixPath(command[0]).name != "consul":
-            await stderr(
-                f'exec failed: "{command[0]}": a sandbox pod executes only the consul command\n'.encode()
-            )
-            return 126
-        subcommand = next((word for word in command[1:] if not word.startswith("-")), "")
-        if subcommand in _REFUSED or (subcommand == "connect" and "ca" not in command):
-            await stderr(f'exec failed: "consul {subcommand}" is not executed in a sandbox pod\n'.encode())
-            return 126
-        scratch = self.container.folder / "exec"
-        scratch.mkdir(mode=0o700, exist_ok=True)
-        # A pipe, as a container has it: asyncio's own is a socket, which nobody can open as /dev/stdin.
-        reading, writing = os.pipe()
-        sink = os.fdopen(writing, "wb", buffering=0)
-        try:
-            process = await spawn(
-                [self.container.tools["consul"], *map(self._argument, command[1:])],
-                env={**self._cli_environment(), "HOME": str(scratch)},
-                folder=scratch,
-                stdin=reading,
-                stderr=asyncio.subprocess.PIPE,
-            )
-        finally:
-            os.close(reading)
-        assert process.stdout is not None
-        assert process.stderr is not None
-        feed = asyncio.create_task(_feed(stdin, sink))
-        try:
-            await asyncio.gather(_drain(process.stdout, stdout), _drain(process.stderr, stderr))
-            return exit_code(await process.wait())
-        finally:
-            # Also when the client has gone away and this task is cancelled.
-            feed.cancel()
-            await stop(process, grace=0)
+        words = command_of(command)
+        if words is None:
+            return await refuse_command(command, stderr)
+        return await run_cli(self.container, words, self._cli_environment(), stdin, stdout, stderr)
 
     def _cli_environment(self) -> dict[str, str]:
-        """The pod's CONSUL_… variables, with what `localhost` and mounted files are on this machine."""
-        env = {name: value for name, value in self.container.env.items() if name.startswith("CONSUL_")}
+        """The pod's CONSUL_… variables, with what `localhost` is on this machine."""
+        env = environment_here(self.container)
         env["CONSUL_HTTP_ADDR"] = self.url
         if self.url.startswith("https:"):
             # The certificate is for localhost and for the server's name, not for the pod's address.
             datacenter, domain = self._config.get("datacenter", "dc1"), self._config.get("domain", "consul")
             env.setdefault("CONSUL_TLS_SERVER_NAME", f"server.{datacenter}.{domain.rstrip('.')}")
-        for name in ("CONSUL_CACERT", "CONSUL_CLIENT_CERT", "CONSUL_CLIENT_KEY", "CONSUL_HTTP_TOKEN_FILE"):
-            if name in env:
-                with contextlib.suppress(KeyError):
-                    env[name] = str(self.container.on_disk(env[name]))
         return env
-
-    def _argument(self, word: str) -> str:
-        """An argument with a path inside the container replaced by where that file is."""
-        flag, equals, value = word.partition("=")
-        path = value if equals else word
-        if not path:
-            return word
-        try:
-            return f"{flag}{equals}" * bool(equals) + str(self.container.on_disk(path))
-        except KeyError:
-            return word
 
 
 def _host(address: str) -> str:
@@ -204,21 +150,3 @@ def _host(address: str) -> str:
     if address.startswith("["):
         return address[1:].partition("]")[0]
     return address if address.count(":") > 1 else address.partition(":")[0]
-
-
-async def _feed(source: asyncio.StreamReader | None, pipe: BinaryIO) -> None:
-    loop = asyncio.get_running_loop()
-    transport, protocol = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, pipe)
-    sink = asyncio.StreamWriter(transport, protocol, None, loop)
-    try:
-        with contextlib.suppress(ConnectionError):  # the command ended without reading all of its input
-            while source is not None and (data := await source.read(1 << 16)):
-                sink.write(data)
-                await sink.drain()
-    finally:
-        transport.close()
-
-
-async def _drain(source: asyncio.StreamReader, send: Send) -> None:
-    while data := await source.read(1 << 16):
-        await send(data)

@@ -20,6 +20,7 @@ from ..controllers.informer import Informers
 from ..layout import ClusterLayout
 from ..names import Names
 from .addresses import AddressPool
+from .cli import ConsulCli, cli_words
 from .inside import JobProgram, PassiveProgram, Predicate
 from .node import Node
 from .pod_worker import PodWorker
@@ -91,7 +92,7 @@ class NodeKubelet:
             config_maps=informers.of("v1", "configmaps"),
             services=informers.of("v1", "services"),
             program_for=self._program_for,
-            known=", ".join(sorted({*programs, *jobs, *passive})),
+            components=lambda: {*programs, *jobs, *passive},
             sources_changed=asyncio.Event(),
         )
 
@@ -104,7 +105,8 @@ class NodeKubelet:
         if component in self._passive:
             predicates = self._passive if isinstance(self._passive, Mapping) else {}
             return PassiveProgram(container, predicates.get(component))
-        return None
+        words = cli_words(container.spec, container.arguments)
+        return None if words is None else ConsulCli(container, words)
 
     async def run(self) -> None:
         """Work until cancelled; then every program is ended, and the objects are left as they are."""
@@ -246,8 +248,9 @@ class NodeKubelet:
     ) -> AsyncIterator[bytes]:
         """Chunks of the container's log, oldest first."""
         worker = self._worker(namespace, pod)
-        if worker is not None and container in ("", worker.pod["spec"]["containers"][0]["name"]):
-            async for chunk in worker.log.read(follow=follow, tail_lines=tail_lines):
+        run = worker.run_of(container) if worker is not None else None
+        if run is not None:
+            async for chunk in run.log.read(follow=follow, tail_lines=tail_lines):
                 yield chunk
             return
         path = self._cluster.folder / "logs" / namespace / f"{pod}.{container}.log"
@@ -267,15 +270,17 @@ class NodeKubelet:
         stderr: Send,
         tty: bool,
     ) -> int:
-        """Run a command in the main container, as far as its program allows. Raises PodNotRunning."""
+        """Run a command in a container, as far as its program allows. Raises PodNotRunning."""
         worker = self._worker(namespace, pod)
-        name = container or (worker.pod["spec"]["containers"][0]["name"] if worker else "")
-        if worker is None or worker.program is None or not worker.running:
-            raise PodNotRunning(f'unable to upgrade connection: container not found ("{name}")')
-        if name != worker.pod["spec"]["containers"][0]["name"]:
-            await stderr(f"exec failed: the sandbox runs no process for container {name}\n".encode())
+        run = worker.run_of(container) if worker is not None else None
+        main = worker.runs[0] if worker is not None else None
+        if run is None and main is not None and main.running:
+            await stderr(f"exec failed: the sandbox runs no process for container {container}\n".encode())
             return 126
-        return await worker.program.exec(command, stdin, stdout, stderr)
+        if run is None or run.program is None or not run.running:
+            name = container or (main.name if main is not None else "")
+            raise PodNotRunning(f'unable to upgrade connection: container not found ("{name}")')
+        return await run.program.exec(command, stdin, stdout, stderr)
 
     async def connect(
         self, namespace: str, pod: str, port: int

@@ -34,8 +34,9 @@ class Node:
         informers: caches of the kubelet's own client, of which the next four are.
         volatile: the folder for pods' private files.
         names: the DNS names outside the cluster.
-        program_for: makes the program of a container; None for a component that is not known.
-        known: the components that are, for the message about one that is not.
+        program_for: makes the program of a container; None for one that is neither of a known component nor the
+            consul CLI.
+        components: gives the components that are known.
         sources_changed: set, and replaced by a new one, when a Secret or a ConfigMap changes.
     """
 
@@ -53,7 +54,7 @@ class Node:
     config_maps: Informer
     services: Informer
     program_for: Callable[[Container], Program | None]
-    known: str
+    components: Callable[[], set[str]]
     sources_changed: asyncio.Event
 
     def address_of(self, namespace: str, name: str) -> str:
@@ -109,28 +110,29 @@ def base_environment(node: Node, pod: Object) -> dict[str, str]:
 def make_container(
     node: Node,
     pod: Object,
+    spec: Object,
     token: str,
     mounted: dict[str, bytes],
     env: dict[str, str],
     log: Callable[[str], None],
 ) -> Container:
-    """The pod's first container, with its folders made; the pod has its addresses."""
-    first, (namespace, _) = pod["spec"]["containers"][0], object_key(pod)
-    folder = node.folder_of(pod)
+    """A container of the pod, with its folders made; the pod has its addresses."""
+    namespace, _ = object_key(pod)
+    folder = node.folder_of(pod) / spec["name"]
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    claim = _mounted_claim(pod, first)
+    claim = _mounted_claim(pod, spec)
     data = claim_folder(node.cluster, namespace, claim) if claim else folder / "data"
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    words = [*(first.get("command") or []), *(first.get("args") or [])]
     return Container(
         cluster=node.cluster,
-        client=KubeClient(node.api_url, node.ca_pem, token, first["name"]),
+        client=KubeClient(node.api_url, node.ca_pem, token, spec["name"]),
         token=token,
         pod=pod,
+        spec=spec,
         address=pod["status"]["podIP"],
         env=env,
         files=mounted,
-        arguments=[expand(word, env) for word in words],
+        arguments=[expand(word, env) for word in words_of(spec)],
         folder=folder,
         data=data,
         log=log,
@@ -138,6 +140,16 @@ def make_container(
         dns=ClusterDns(namespace, node.services, node.pods, node.address_of, node.names),
         names=node.names,
     )
+
+
+def component_of(pod: Object) -> str:
+    """The `component` label of a pod, by which the sandbox knows what it does; empty where it has none."""
+    return str((pod["metadata"].get("labels") or {}).get("component", ""))
+
+
+def words_of(spec: Object) -> list[str]:
+    """Command and args of a container, in one list."""
+    return [*(spec.get("command") or []), *(spec.get("args") or [])]
 
 
 def _mounted_claim(pod: Object, container: Object) -> str:

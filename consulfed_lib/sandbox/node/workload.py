@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Container:
-    """The main container of a pod that is starting: everything that its spec asked for is resolved.
+    """A container of a pod that is starting: everything that its spec asked for is resolved.
 
     Attributes:
         cluster: the cluster's addresses and folders.
@@ -35,12 +35,13 @@ class Container:
         files: absolute path in the container → content, of every Secret, ConfigMap, downward API and
             projected volume that the container mounts.
         arguments: command and args, in one list.
-        folder: a private folder (0700) for this pod's files; removed with the pod.
+        folder: a private folder (0700) for this container's files; removed with the pod.
         data: a folder that lives as long as the PersistentVolumeClaim (or the pod, where there is none).
         log: appends a line to what `kubectl logs` shows.
         tools: name → path of the programs on this machine (`consul`, `envoy`, `helm`, `kubectl`).
         dns: the cluster's DNS, as far as pods use it to find each other.
         names: the DNS names outside the cluster, of which the cluster's DNS knows as well.
+        spec: what the pod's spec says of this container.
     """
 
     cluster: ClusterLayout
@@ -57,6 +58,7 @@ class Container:
     tools: Mapping[str, Path] = field(default_factory=dict)
     dns: Dns = field(default_factory=lambda: NoDns())
     names: Names = field(default_factory=Names)
+    spec: dict[str, Any] = field(default_factory=dict)
     flags: dict[str, list[str]] = field(init=False)
 
     def __post_init__(self) -> None:
