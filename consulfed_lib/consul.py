@@ -49,18 +49,27 @@ class Consul:
         pod: a server pod; its agent answers, and forwards what is asked of another datacenter (`dc=`).
         ca_pem: the federation's server CA.
         token: an ACL token; None without ACLs. The replication token can read all that is asked here.
+        domain: Consul's DNS domain (`global.domain`), which the names in the servers' certificate end with.
 
     Every method raises ClusterError when Consul does not answer, or with Consul's own words when it refuses.
     """
 
     def __init__(
-        self, cluster: Cluster, namespace: str, pod: str, datacenter: str, ca_pem: str, token: Secret | None
+        self,
+        cluster: Cluster,
+        namespace: str,
+        pod: str,
+        datacenter: str,
+        ca_pem: str,
+        token: Secret | None,
+        domain: str = "consul",
     ):
         self.datacenter = datacenter
         self._where = f"Consul in {datacenter} ({cluster.context}, pod {pod})"
         self._token = token
         context = ssl.create_default_context(cadata=ca_pem)
-        self._connection = _Forwarded(cluster, namespace, pod, f"server.{datacenter}.consul", context)
+        name = f"server.{datacenter}.{domain.strip('.')}"
+        self._connection = _Forwarded(cluster, namespace, pod, name, context)
         self._lock = threading.Lock()
 
     def get(self, path: str, **query: str) -> Any:

@@ -13,6 +13,7 @@ from ..params import Cluster as ClusterParams
 from ..params import Federation
 from ..results import Finding
 from ..secret import FederationSecret
+from ..values import consul_domain, merged
 
 
 def datacenter(
@@ -24,7 +25,8 @@ def datacenter(
     """
     pod = server_pod(params, of, cluster)
     token = secret.data.get("replicationToken") if params.acls else None
-    consul = Consul(cluster, of.namespace, pod, of.datacenter, secret.ca_pem(), token)
+    domain = consul_domain(merged(params, of).values)
+    consul = Consul(cluster, of.namespace, pod, of.datacenter, secret.ca_pem(), token, domain)
     return Datacenter(params, of, cluster, consul)
 
 

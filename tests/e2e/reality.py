@@ -29,6 +29,7 @@ class Reality:
     namespace: str
     release: str
     prefix: str
+    domain: str = "consul"
 
     # -- Kubernetes and Helm ------------------------------------------------------------------------------------
 
@@ -84,7 +85,7 @@ class Reality:
             if named
             else self.secret(f"{self.prefix}-ca-cert")["tls.crt"]
         )
-        name = f"server.{self.datacenter}.consul"
+        name = f"server.{self.datacenter}.{self.domain}"
         return urllib3.HTTPSConnectionPool(
             server["status"]["podIP"],
             8501,

@@ -94,3 +94,27 @@ def test_swapped_contexts_are_refused(federated: Sandbox, params: Path, tmp_path
     assert done.returncode == 11
     assert "is datacenter 'dc2', not 'dc1'" in done.stderr
     assert federated.writes() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"acls": False}, ("has ACLs on", "acls off")),
+        ({"gossip_encryption": False}, ("has gossip encryption on", "gossip_encryption off")),
+        ({"gossip_key": {"secret": "ours"}}, ("a generated gossip key", "the gossip key of secret ours")),
+        ({"global_name": "mesh"}, ("named consul-…", "name them mesh-…")),
+    ],
+    ids=["acls", "gossip", "gossip key", "names"],
+)
+def test_what_makes_a_datacenter_is_never_changed(
+    federated: Sandbox, params: Path, tmp_path: Path, change: dict[str, object], words: tuple[str, str]
+) -> None:
+    """Options that a running datacenter cannot take stop in preflight, which names what is and what was asked for."""
+    path = tmp_path / "changed.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(params.read_text()) | change))
+    before = federated.writes()
+    done = federated.run(path, "--apply")
+    assert done.returncode == 11
+    for each in words:
+        assert each in done.stderr
+    assert federated.writes() == before

@@ -13,7 +13,7 @@ import json
 import socketserver
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,7 @@ class Case:
     mode: str
     user_values: str
     through_a_tunnel: bool = False
-    more: dict[str, Any] = field(default_factory=dict)
+    domain: str = "consul"
 
     def __str__(self) -> str:
         acls = "acls" if self.acls else "no acls"
@@ -151,6 +151,7 @@ CASES = [
         prefixes=("mesh", "mesh"),
         mode="remote",
         user_values="volumes",
+        domain="mesh.test",
     ),
     Case(
         acls=False,
@@ -225,7 +226,15 @@ def test_options(own_sandbox: Sandbox, case: Case, tmp_path: Path) -> None:
 
 def realities(sandbox: Sandbox, case: Case) -> tuple[Reality, Reality]:
     made = [
-        Reality(sandbox, f"sandbox-dc{i}", f"dc{i}", side.namespace, side.release, case.prefixes[i - 1])
+        Reality(
+            sandbox,
+            f"sandbox-dc{i}",
+            f"dc{i}",
+            side.namespace,
+            side.release,
+            case.prefixes[i - 1],
+            case.domain,
+        )
         for i, side in enumerate(case.sides.values(), 1)
     ]
     return made[0], made[1]
@@ -311,6 +320,8 @@ def give_user_values(
         content["values"] = _config("federation")
     if kind == "volumes":
         content["values"] = VOLUMES
+    if case.domain != "consul":
+        content["values"] = {**content["values"], "global": {"domain": case.domain}}
     for cluster in clusters.values():
         if kind == "files of the cluster":
             cluster["values_files"] = [str(file)]
@@ -362,16 +373,17 @@ def look_at_acls(case: Case, primary: Reality, secondary: Reality, token: str) -
     for each in (primary, secondary):
         _, itself = each.consul("agent/self", token)
         assert itself["DebugConfig"]["ACLsEnabled"] is case.acls
-        assert itself["Config"]["PrimaryDatacenter"] == "dc1"
-        anonymous, _ = each.consul("agent/self")
-        assert anonymous == (403 if case.acls else 200)
-    _, replication = secondary.consul("acl/replication", token)
-    assert replication["Enabled"] is replication["Running"] is case.acls
+        assert itself["DebugConfig"]["PrimaryDatacenter"] == "dc1"
+        assert itself["DebugConfig"]["DNSDomain"] == f"{case.domain}."
+        assert each.consul("agent/self")[0] == (403 if case.acls else 200)
+    replication = secondary.consul("acl/replication", token)[1]
     values = json.dumps([each.helm("get", "values", each.release) for each in (primary, secondary)])
     if not case.acls:
-        assert "replicationToken" not in values.lower().replace("createreplicationtoken", "replicationToken")
+        assert replication == "ACL support disabled"
+        assert "replicationToken" not in values
         assert not any("acl" in name for each in (primary, secondary) for name in each.names("secrets"))
         return
+    assert (replication["Running"], replication["SourceDatacenter"]) == (True, "dc1")
     method = f"{secondary.prefix}-k8s-component-auth-method-dc2"
     _, found = primary.consul(f"acl/auth-method/{method}", token)
     node = secondary.get("nodes")[0]["status"]["addresses"][0]["address"]
