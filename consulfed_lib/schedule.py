@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 from .errors import ConsulfedError, Interrupted, ParamsError, PreflightError
 from .execution import Done, Task, Tell
@@ -179,8 +178,9 @@ def conduct(todo: Plan, work: Work, tell: Tell, story: Story) -> None:
             story.done.append(work(task))
     chains = [chain for chain in todo.chains if chain[0].secondary not in story.failed]
     with ThreadPoolExecutor(todo.width, "secondary") as pool:
-        for _ in pool.map(partial(_chain, work, story), chains):
-            pass
+        ended = [pool.submit(_chain, chain, work, story) for chain in chains]
+    for each in ended:
+        each.result()  # raises what is no ConsulfedError, after all have come to their end
     for task in todo.after:
         if why := _left_out(todo, story):
             tell(f"{task.label}: left out: {why}")
@@ -188,7 +188,7 @@ def conduct(todo: Plan, work: Work, tell: Tell, story: Story) -> None:
             story.done.append(work(replace(task, without=tuple(sorted(story.failed)))))
 
 
-def _chain(work: Work, story: Story, chain: Sequence[Task]) -> None:
+def _chain(chain: Sequence[Task], work: Work, story: Story) -> None:
     """One secondary, notebook by notebook; its failure ends this chain and no other one."""
     name, start = chain[0].secondary, time.monotonic()
     for task in chain:

@@ -6,6 +6,7 @@ import json
 import os
 import stat
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ import psutil
 import pytest
 
 from consulfed_lib import kernels
+from consulfed_lib.errors import Interrupted
 from consulfed_lib.kernels import Kernels
 
 LOOK = """import json, sys
@@ -28,6 +30,11 @@ class Broken(Exception):
 
 def process(manager: Any) -> psutil.Process:
     return psutil.Process(manager.provisioner.pid)
+
+
+def ahead(kernels: Kernels) -> list[Any]:
+    """Those that are started already, for notebooks to come."""
+    return [starting.result() for _, starting in kernels._ready]
 
 
 def is_gone(process: psutil.Process) -> bool:
@@ -45,19 +52,19 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     try:
         with Kernels(["00-preflight", "01-primary-setup", "02-secret-transfer"]) as kernels:
             seen.folder = kernels._folder
-            with kernels.next() as manager:
+            with kernels.take("00-preflight") as manager:
                 papermill.execute_notebook(
                     folder / "in.ipynb", seen.output, kernel_name="python3", km=manager, progress_bar=False
                 )
-                seen.live = {process(each) for each in (manager, *kernels._ready)}
+                seen.live = {process(each) for each in (manager, *ahead(kernels))}
                 seen.mode = stat.S_IMODE(seen.folder.stat().st_mode)
                 seen.transport = manager.transport
                 seen.tcp = process(manager).net_connections("inet")
                 seen.unix = {each.laddr for each in process(manager).net_connections("unix") if each.laddr}
                 first = process(manager)
             seen.first_is_gone = not psutil.wait_procs([first], timeout=5)[1]
-            with kernels.next() as manager:
-                seen.live |= {process(each) for each in (manager, *kernels._ready)}
+            with kernels.take("01-primary-setup") as manager:
+                seen.live |= {process(each) for each in (manager, *ahead(kernels))}
                 raise Broken
     except Broken:
         seen.broke = True
@@ -114,6 +121,62 @@ def test_a_line_of_no_notebooks_leaves_nothing():
     with Kernels([]) as kernels:
         assert kernels._ready == []
     assert not kernels._folder.exists()
+
+
+def test_so_many_are_ahead_as_work_at_once_and_never_too_many():
+    """A wave of secondaries finds its kernels ready; a hundred secondaries do not fill the memory ahead of time."""
+    for width, later in ((1, 2), (3, 3), (16, 4)):
+        kernels = Kernels(["00-preflight"], width)
+        assert kernels._ahead_later == later
+        kernels.__exit__()
+
+
+@pytest.fixture(scope="module")
+def together() -> SimpleNamespace:
+    """Kernels of which two work at the same time, taken in threads that end; then they are interrupted."""
+    seen = SimpleNamespace(errors=[])
+    with Kernels(["02-secret-transfer", "02-secret-transfer", "03-secondary-setup"], 2) as kernels:
+        taken = kernels.take("02-secret-transfer"), kernels.take("02-secret-transfer")
+        with ThreadPoolExecutor(2) as pool:
+            managers = list(pool.map(lambda each: each.__enter__(), taken))
+        seen.are_two = managers[0] is not managers[1]
+        seen.alive = [manager.is_alive() for manager in managers]
+        unexpected = kernels.take("04-verification")
+        seen.other = unexpected.__enter__().is_alive()
+        unexpected.__exit__(None, None, None)
+        kernels.interrupt()
+        try:
+            kernels.take("03-secondary-setup").__enter__()
+        except Interrupted as error:
+            seen.errors.append(error)
+        kernels.kill()
+        seen.killed = [not manager.is_alive() for manager in managers]
+        for each in taken:
+            each.__exit__(None, None, None)
+        seen.folder = kernels._folder
+    return seen
+
+
+def test_notebooks_at_the_same_time_have_kernels_of_their_own(together):
+    """And a kernel outlives the thread that asked for it: Linux ends a child with the thread that started it."""
+    assert together.are_two
+    assert together.alive == [True, True]
+
+
+def test_a_notebook_that_nobody_expected_gets_a_kernel_too(together):
+    """A second preflight, for example, once an unfit secondary is left out."""
+    assert together.other
+
+
+def test_after_an_interrupt_no_notebook_gets_a_kernel(together):
+    """Its run is about to end."""
+    assert len(together.errors) == 1
+
+
+def test_kernels_that_do_not_stop_are_killed(together):
+    """And their folder goes, whatever happened."""
+    assert together.killed == [True, True]
+    assert not together.folder.exists()
 
 
 def test_what_a_killed_run_left_is_swept_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
