@@ -52,7 +52,7 @@ class Reality:
         """What a read-only Helm command says, in JSON."""
         program = find_program("helm")
         assert program is not None
-        target = ["--kube-context", self.context, "--namespace", self.namespace, "-o", "json"]
+        target = ["--kube-context", f"{self.context}-admin", "--namespace", self.namespace, "-o", "json"]
         done = subprocess.run(
             [program, *words, *target], env=self.sandbox.env, capture_output=True, text=True, timeout=60
         )

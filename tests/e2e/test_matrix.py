@@ -374,7 +374,7 @@ def look_at_acls(case: Case, primary: Reality, secondary: Reality, token: str) -
         _, itself = each.consul("agent/self", token)
         assert itself["DebugConfig"]["ACLsEnabled"] is case.acls
         assert itself["DebugConfig"]["PrimaryDatacenter"] == "dc1"
-        assert itself["DebugConfig"]["DNSDomain"] == f"{case.domain}."
+        assert itself["DebugConfig"]["DNSDomain"].rstrip(".") == case.domain
         assert each.consul("agent/self")[0] == (403 if case.acls else 200)
     replication = secondary.consul("acl/replication", token)[1]
     values = json.dumps([each.helm("get", "values", each.release) for each in (primary, secondary)])
