@@ -295,6 +295,7 @@ def cluster(api: HttpsServer, kubeconfig: Callable[..., str]) -> Cluster:
 
 CHART = Path(consulfed_lib.sandbox.__file__).parent / "chart" / "consul"
 REVIEW = "POST /apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+RULES = "POST /apis/authorization.k8s.io/v1/selfsubjectrulesreviews"
 
 
 @pytest.fixture
@@ -313,7 +314,8 @@ def ready(api: HttpsServer, uid: str = "u-1") -> None:
     mark = {"storageclass.kubernetes.io/is-default-class": "true"}
     default = {"metadata": {"name": "gp3", "annotations": mark}, "provisioner": "ebs.csi.aws.com"}
     api.answers["GET /apis/storage.k8s.io/v1/storageclasses"] = 200, {"items": [default]}
-    api.answers[REVIEW] = 201, {"status": {"allowed": True}}
+    everything = {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}
+    api.answers[RULES] = 201, {"status": {"resourceRules": [everything], "incomplete": False}}
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ import pytest
 
 from consulfed_lib import checks, helm
 from consulfed_lib.checks import CATALOGUE, Check, federation, preflight, run_together, secrets
-from consulfed_lib.checks import permissions as rights
 from consulfed_lib.checks.federation import Datacenter, link_verdicts, look_at_federation
 from consulfed_lib.checks.preflight import Target, look_at_clusters
 from consulfed_lib.cluster import Cluster
@@ -25,7 +24,7 @@ from consulfed_lib.results import Finding, Findings
 from consulfed_lib.secret import FederationSecret
 from consulfed_lib.steps import NOTEBOOKS
 
-from .conftest import CHART, REVIEW, ConsulServer, ready, secret_object
+from .conftest import CHART, RULES, ConsulServer, ready, secret_object
 
 GATEWAYS = {"dc1": "10.0.0.1:8443", "dc2": "10.0.0.2:8443", "dc3": "10.0.0.3:8443"}
 CONSUL = "/api/v1/namespaces/consul"
@@ -461,33 +460,7 @@ def test_an_empty_cluster_is_ready(target, api):
     ready(api)
     found = [finding for each in preflight.PER_CLUSTER for finding in each("dc1", target)]
     assert severities(found) == set()
-    assert {asked for asked in api.asked() if not asked.startswith("GET")} == {REVIEW}
-
-
-def test_every_right_that_is_missing_is_named(target, api):
-    """All of them at once, with verb, resource and where."""
-    ready(api)
-
-    def review(asked: Any) -> tuple[int, Any]:
-        what = asked.body["spec"]["resourceAttributes"]
-        allowed = what["resource"] not in {"secrets", "clusterroles"} and what.get("subresource") != "exec"
-        return 201, {"status": {"allowed": allowed}}
-
-    api.answers[REVIEW] = review
-    found = [each.found for each in preflight.permissions("dc1", target)]
-    assert "may not delete secrets in namespace consul" in found
-    assert "may not create clusterroles.rbac.authorization.k8s.io cluster-wide" in found
-    assert "may not create pods/exec in namespace consul" in found
-    assert not any("services" in each for each in found)
-    asked = len(rights.PERMISSIONS) + len(rights.SUBRESOURCES)
-    assert len(api.requests) == asked
-
-
-def test_every_right_is_one_that_exists(target):
-    """A typing error in the list would ask for a right that nobody can have, or that everybody has."""
-    verbs = {"get", "list", "watch", "create", "update", "patch", "delete"}
-    assert {verb for verb, *_ in rights.PERMISSIONS} <= verbs
-    assert len(set(rights.PERMISSIONS)) == len(rights.PERMISSIONS)
+    assert {asked for asked in api.asked() if not asked.startswith("GET")} == {RULES}
 
 
 @pytest.mark.parametrize(

@@ -110,13 +110,15 @@ def chart(self: Check, subject: str, target: Target) -> Iterator[Finding]:
 PER_CLUSTER = (permissions, *EXISTING, *CLUSTERS, load_balancer, pod_security, names)
 
 
-def look_at_clusters(params: Federation, of: Sequence[ClusterParams] = ()) -> list[Finding]:
+def look_at_clusters(
+    params: Federation, of: Sequence[ClusterParams] = (), notebook: str = "00-preflight"
+) -> list[Finding]:
     """Every preflight check on every cluster (or on those given) and on this machine, all of it together."""
     chosen = of or params.clusters
     reached = run_together(partial(api_reachable, c.datacenter, params, c) for c in chosen)
     shared = Once()
     targets = [
-        Target(params, of, Cluster(of.context, params.kubeconfig_path), shared)
+        Target(params, of, Cluster(of.context, params.kubeconfig_path), shared, notebook)
         for of, finding in zip(chosen, reached, strict=True)
         if finding.severity == "ok"
     ]

@@ -41,12 +41,14 @@ class Target:
 
     Attributes:
         shared: what is the same for all clusters of one preflight, such as the pinned chart.
+        notebook: for which notebook it is looked at; 00 looks for all of them.
     """
 
     params: Federation
     of: ClusterParams
     cluster: Cluster
     shared: Once = field(default_factory=Once, repr=False, compare=False)
+    notebook: str = "00-preflight"
     _seen: Once = field(default_factory=Once, repr=False, compare=False)
 
     @property

@@ -50,7 +50,7 @@ def helm_rules(objects: Iterable[Object], namespace: str, read_only: bool) -> It
         read_only: only what a dry run against the cluster asks for, which leaves hooks out.
     """
     objects = [each for each in objects if each.get("kind")]
-    scopes = {(_group(crd), crd["spec"]["names"]["kind"]): crd["spec"] for crd in objects if _is_crd(crd)}
+    scopes = _scopes(objects)
     kinds: dict[tuple[str, str, str], list[Object]] = {}
     for each in objects:
         if not (read_only and is_hook(each)):
@@ -67,6 +67,22 @@ def helm_rules(objects: Iterable[Object], namespace: str, read_only: bool) -> It
             yield Rule(group, (resource,), ("delete",), gone if named else (), where, why=HELM)
         if any(is_hook(each) for each in found):
             yield Rule(group, (resource,), ("list", "watch"), (), where, why=HELM)
+
+
+def removal_rules(installed: Iterable[Object], objects: Iterable[Object], namespace: str) -> list[Rule]:
+    """What Helm deletes in an upgrade: objects of the release as it is installed that the chart makes no more."""
+    objects, installed = list(objects), list(installed)
+    scopes = _scopes([*installed, *objects])
+    there = {
+        (*_place(each, namespace, scopes), str(each["metadata"]["name"]))
+        for each in installed
+        if not _is_kept(each)
+    }
+    made = {(*_place(each, namespace, scopes), str(each["metadata"]["name"])) for each in objects}
+    return [
+        Rule(group, (resource,), ("delete",), (name,), where, why=HELM)
+        for group, resource, where, name in sorted(there - made)
+    ]
 
 
 def granted_rules(objects: Iterable[Object], namespace: str) -> Iterator[Rule]:
@@ -98,12 +114,10 @@ def _is_kept(manifest: Object) -> bool:
     return (manifest["metadata"].get("annotations") or {}).get("helm.sh/resource-policy") == "keep"
 
 
-def _is_crd(manifest: Object) -> bool:
-    return manifest["kind"] == "CustomResourceDefinition"
-
-
-def _group(crd: Object) -> str:
-    return str(crd["spec"]["group"])
+def _scopes(objects: Iterable[Object]) -> dict[tuple[str, str], Object]:
+    """(API group, kind) → `spec` of each CRD among the objects."""
+    crds = (each["spec"] for each in objects if each["kind"] == "CustomResourceDefinition")
+    return {(str(spec["group"]), str(spec["names"]["kind"])): spec for spec in crds}
 
 
 def _namespace(manifest: Object, default: str) -> str:

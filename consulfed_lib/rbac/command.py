@@ -9,10 +9,11 @@ import click
 
 from ..errors import ParamsError
 from .manifest import LABEL, NAMESPACE, Subject, manifest, shipped
+from .rules import simplify
 
 
 @click.command()
-@click.argument("params_file", metavar="[PARAMS]", required=False, type=click.Path(path_type=Path))
+@click.argument("params_files", metavar="[PARAMS]...", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--read-only", is_flag=True, help="Only what a dry run and the verification need.")
 @click.option("--datacenter", default="", metavar="DC", help="The rights in this datacenter's cluster alone.")
 @click.option(
@@ -23,7 +24,7 @@ from .manifest import LABEL, NAMESPACE, Subject, manifest, shipped
 @click.option("--user", metavar="NAME", help="For this user instead of a service account.")
 @click.option("--group", metavar="NAME", help="For this group instead of a service account.")
 def rbac(
-    params_file: Path | None,
+    params_files: tuple[Path, ...],
     read_only: bool,
     datacenter: str,
     service_account: str | None,
@@ -39,6 +40,9 @@ def rbac(
     \b
       consulfed rbac PARAMS | kubectl --context ADMIN apply -f -
 
+    Several PARAMS together: those of the release as it is and of what it is to become. An upgrade deletes what the
+    next version does not have any more.
+
     Without PARAMS: the rights for the chart of the sandbox, with any namespace and option; the sandbox's own contexts
     have these.
 
@@ -49,7 +53,7 @@ def rbac(
     needs no more than that.
     """
     subject = _subject(service_account, user, group, read_only)
-    if params_file is None:
+    if not params_files:
         if datacenter:
             raise click.UsageError("--datacenter chooses one of PARAMS: name that file, too")
         name = "consulfed-read-only" if read_only else "consulfed"
@@ -58,21 +62,24 @@ def rbac(
     from ..params import load
     from .rendered import for_federation
 
-    params = load(params_file)
-    names = [cluster.datacenter for cluster in params.clusters]
-    if datacenter and datacenter not in names:
-        raise ParamsError(
-            f"--datacenter {datacenter} is none of {params_file}.",
-            f"one of: {', '.join(names)}; or none for all",
-        )
-    rules = for_federation(params, datacenter, read_only)
-    where = f"the cluster of {datacenter}" if datacenter else f"each cluster of {', '.join(names)}"
-    chart = f"chart {params.chart.ref} {params.chart.version}"
-    heading = f"Federation {params.federation}, {chart}: rights in {where}.\n{_heading(read_only)}"
+    federations = [load(each) for each in params_files]
+    rules, heading = [], []
+    for path, params in zip(params_files, federations, strict=True):
+        names = [cluster.datacenter for cluster in params.clusters]
+        if datacenter and datacenter not in names:
+            raise ParamsError(
+                f"--datacenter {datacenter} is none of {path}.",
+                f"one of: {', '.join(names)}; or none for all",
+            )
+        rules += for_federation(params, datacenter, read_only)
+        where = f"the cluster of {datacenter}" if datacenter else f"each cluster of {', '.join(names)}"
+        chart = f"chart {params.chart.ref} {params.chart.version}"
+        heading.append(f"Federation {params.federation}, {chart}: rights in {where}.")
     # A name for each federation: two of them may share a cluster.
-    slug = re.sub(r"[^a-z0-9]+", "-", params.federation.lower()).strip("-")
+    slug = re.sub(r"[^a-z0-9]+", "-", federations[0].federation.lower()).strip("-")
     name = "-".join(part for part in ("consulfed", slug, "read-only" if read_only else "") if part)
-    click.echo(manifest(rules, subject, name, heading), nl=False)
+    text = "\n".join([*heading, _heading(read_only)])
+    click.echo(manifest(simplify(rules), subject, name, text), nl=False)
 
 
 def _subject(service_account: str | None, user: str | None, group: str | None, read_only: bool) -> Subject:

@@ -10,12 +10,13 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from .chart import HELM, Object, granted_rules, helm_rules
-from .rules import Rule, simplify
+from .rules import Held, Rule, simplify
 
 if TYPE_CHECKING:
     from ..params import Cluster, Federation
 
-READS, WRITES = "what consulfed reads", "what consulfed changes, and what it watches meanwhile"
+READS, HINTS = "what consulfed reads", "what consulfed reads to say more; it goes on without"
+WRITES = "what consulfed changes, and what it watches meanwhile"
 
 _GROUPS = {
     "deployments": "apps",
@@ -45,6 +46,7 @@ class Fact(NamedTuple):
         role: `primary` or `secondary`; empty for both.
         cluster: whether it reaches beyond the release's namespace.
         writes: whether only a run that changes something makes them.
+        hint: whether it does without the answer where it may not ask.
     """
 
     resource: str
@@ -54,6 +56,7 @@ class Fact(NamedTuple):
     role: str = ""
     cluster: bool = False
     writes: bool = False
+    hint: bool = False
 
 
 FACTS = (
@@ -66,12 +69,13 @@ FACTS = (
         for each in (
             "clusterroles",
             "customresourcedefinitions",
-            "leases",
             "mutatingwebhookconfigurations",
-            "services",
             "storageclasses",
         )
     ),
+    # Clocks of nodes; other load balancers.
+    *(Fact(each, ("list",), notebooks=SETUP, cluster=True, hint=True) for each in ("leases", "services")),
+    Fact("services", ("list",), notebooks=SETUP),
     # Helm's records are Secrets whose names hold a number: they can only be listed.
     Fact("secrets", ("list",), notebooks=SETUP),
     Fact("secrets", _READ, ("{secret}",)),
@@ -134,7 +138,11 @@ def needs(
             rules.append(Rule("", ("secrets",), _RELEASE_RECORDS, (), of.namespace, why=HELM))
         rules += helm_rules(objects, of.namespace, read_only)
         rules += () if read_only else granted_rules(objects, of.namespace)
-    return simplify(rules)
+    needed = simplify(rule for rule in rules if rule.why != HINTS)
+    # Apart from the others: a hint for the whole cluster must not stand for a need in one namespace.
+    held = Held(right for rule in needed for right in rule.rights())
+    hints = (rule for rule in rules if rule.why == HINTS)
+    return needed + simplify(rule for rule in hints if not all(right in held for right in rule.rights()))
 
 
 def anywhere(rules: Iterable[Rule]) -> list[Rule]:
@@ -153,7 +161,7 @@ def _own(params: Federation, of: Cluster, number: str, role: str, read_only: boo
                 fact.verbs,
                 tuple(name for template in fact.names for name in _names(template, params, of)),
                 "" if fact.cluster else of.namespace,
-                why=WRITES if fact.writes else READS,
+                why=HINTS if fact.hint else WRITES if fact.writes else READS,
             )
 
 

@@ -48,7 +48,7 @@ class PrimarySetup(Step):
         return "; ".join(mended_by_helm(secret, self.params, live or None))
 
     def look_before(self) -> list[Finding]:
-        found = look_at_one(self.params, self.of)
+        found = look_at_one(self.params, self.of, self.notebook)
         if any(finding.severity == "error" for finding in found):
             return found
         return found + proxy_defaults_owner(self.subject, self.proxy_defaults)

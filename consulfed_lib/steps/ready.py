@@ -8,6 +8,6 @@ from ..params import Federation
 from ..results import Finding
 
 
-def look_at_one(params: Federation, of: ClusterParams) -> list[Finding]:
+def look_at_one(params: Federation, of: ClusterParams, notebook: str) -> list[Finding]:
     """Every preflight check of one cluster, and of the tools on this machine."""
-    return look_at_clusters(params, [of])
+    return look_at_clusters(params, [of], notebook)

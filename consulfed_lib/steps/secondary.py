@@ -40,7 +40,7 @@ class SecondarySetup(Step):
         return Installation(self.params, self.of, self.cluster(self.of), values)
 
     def look_before(self) -> list[Finding]:
-        found = look_at_one(self.params, self.of)
+        found = look_at_one(self.params, self.of, self.notebook)
         if any(finding.severity == "error" for finding in found):
             return found
         both = [Target(self.params, of, self.cluster(of)) for of in (self.params.primary, self.of)]

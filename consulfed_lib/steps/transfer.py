@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..checks.permissions import permissions
 from ..checks.preflight import Target, api_reachable, distinct_clusters
 from ..checks.secrets import key_equal, secret_complete
 from ..cluster import resource_path
@@ -45,8 +46,13 @@ class SecretTransfer(Step):
             found += api_reachable(of.datacenter, self.params, of)
         if any(finding.severity == "error" for finding in found):
             return found
-        both = [Target(self.params, of, self.cluster(of)) for of in (self.primary, self.of)]
+        both = [
+            Target(self.params, of, self.cluster(of), notebook=self.notebook) for of in (self.primary, self.of)
+        ]
         found += distinct_clusters(self.of.datacenter, both)
+        found += [finding for target in both for finding in permissions(target.of.datacenter, target)]
+        if any(finding.severity == "error" for finding in found):
+            return found
         primary, must_be_there = self.cluster(self.primary), not self.params.dry_run
         return [*found, *secret_complete(self.primary.datacenter, self.params, primary, must_be_there)]
 

@@ -7,7 +7,8 @@ from functools import cached_property, partial
 
 from ..checks import run_together
 from ..checks.federation import FINAL, Datacenter, link_verdicts, look_at_federation
-from ..checks.preflight import api_reachable
+from ..checks.permissions import permissions
+from ..checks.preflight import Target, api_reachable
 from ..checks.secrets import secret_complete
 from ..checks.ui import ui
 from ..cluster import resource_path
@@ -42,6 +43,12 @@ class Verification(Step):
         found = run_together(
             partial(api_reachable, of.datacenter, self.params, of) for of in self.params.clusters
         )
+        if any(finding.severity == "error" for finding in found):
+            return found
+        targets = [
+            Target(self.params, of, self.cluster(of), notebook=self.notebook) for of in self.params.clusters
+        ]
+        found += run_together(partial(permissions, target.of.datacenter, target) for target in targets)
         if any(finding.severity == "error" for finding in found):
             return found
         primary = self.params.primary
