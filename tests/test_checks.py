@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -24,7 +26,7 @@ from consulfed_lib.results import Finding, Findings
 from consulfed_lib.secret import FederationSecret
 from consulfed_lib.steps import NOTEBOOKS
 
-from .conftest import CHART, RULES, ConsulServer, ready, secret_object
+from .conftest import CHART, RULES, Authority, ConsulServer, ready, secret_object
 
 GATEWAYS = {"dc1": "10.0.0.1:8443", "dc2": "10.0.0.2:8443", "dc3": "10.0.0.3:8443"}
 CONSUL = "/api/v1/namespaces/consul"
@@ -397,6 +399,72 @@ def test_a_secret_that_is_wrong_is_an_error_for_each_mistake(world, secret_data)
     assert all("01-primary-setup" in each.hint for each in found)
 
 
+CONFIG = "serverConfigJSON"
+WRONG_VALUES: dict[str, dict[str, Any]] = {
+    # row of the facts: what the values are instead (None: not there)
+    "missing key": {"caKey": None},
+    "unexpected key": {"extra": b"something else"},
+    "double base64": {"caCert": lambda value: base64.b64encode(value)},
+    "no PEM": {"caCert": b"nothing of the kind"},
+    "key of another CA": {"caKey": Authority("Another").key_pem.encode()},
+    "gossip key": {"gossipEncryptionKey": base64.b64encode(bytes(8))},
+    "token": {"replicationToken": b"root"},
+    "more fields": {CONFIG: lambda value: value.replace(b"{", b'{"retry_join":[],')},
+    "another primary": {CONFIG: lambda value: value.replace(b"dc1", b"dc9")},
+    "empty host": {CONFIG: lambda value: value.replace(b'"10.0.0.1:', b'":')},
+    "placeholder": {CONFIG: lambda value: value.replace(b"10.0.0.1", b"192.0.2.2")},
+    "stale gateway": {CONFIG: lambda value: value.replace(b"10.0.0.1", b"10.0.0.77")},
+}
+
+
+@pytest.mark.parametrize("row", WRONG_VALUES)
+def test_each_fault_of_the_secret_stops_the_run(world, secret_data, row):
+    """In the primary's own and in a copy, whoever is asked."""
+    broken, data = world(), secret_data(GATEWAYS["dc1"])
+    for key, change in WRONG_VALUES[row].items():
+        data[key] = change(data.get(key)) if callable(change) else change
+    held = {key: value for key, value in data.items() if value is not None}
+    for server in broken.servers.values():
+        server.api.answers[f"GET {CONSUL}/secrets/consul-federation"] = 200, secret_object(held)
+    one, two = (broken.servers[name].cluster for name in ("dc1", "dc2"))
+    found = secrets.secret_complete("dc1", broken.params, one, True)
+    assert {each.severity for each in found} == {"error"}
+    found = secrets.secret_copy("dc2", broken.params, one, broken.params.secondaries[0], two, True)
+    assert {each.severity for each in found} == {"ok" if row == "stale gateway" else "error"}
+
+
+@pytest.mark.parametrize(
+    ("days", "severity"), [(-0.01, "error"), (30, "warning"), (400, "ok")], ids=["over", "soon", "long"]
+)
+def test_a_ca_that_ends_is_told_in_time(world, secret_data, days, severity):
+    """A warning for three months, then an error."""
+    old, ca = world(), Authority(lasts=timedelta(days=days))
+    data = secret_data(GATEWAYS["dc1"]) | {"caCert": ca.pem.encode(), "caKey": ca.key_pem.encode()}
+    old.servers["dc1"].api.answers[f"GET {CONSUL}/secrets/consul-federation"] = 200, secret_object(data)
+    (found,) = secrets.secret_complete("dc1", old.params, old.servers["dc1"].cluster, True)
+    assert found.severity == severity
+
+
+@pytest.mark.parametrize(
+    ("private_network", "severity"), [(False, "warning"), (True, "ok")], ids=["not meant", "meant"]
+)
+def test_a_private_gateway_is_a_warning_unless_it_is_meant(world, private_network, severity):
+    """Clusters may share a network; then the parameters say so."""
+    near = world(private_network=private_network)
+    (found,) = secrets.secret_complete("dc1", near.params, near.servers["dc1"].cluster, True)
+    assert found.severity == severity
+
+
+def test_a_copy_that_names_its_own_datacenter_as_the_primary_stops_the_run(world):
+    """Consul would refuse to start; two contexts were swapped."""
+    swapped = world()
+    one = swapped.servers["dc1"].cluster
+    itself = swapped.params.secondaries[0].model_copy(update={"datacenter": "dc1"})
+    found = secrets.secret_copy("dc1", swapped.params, one, itself, one, True)
+    assert [each.severity for each in found] == ["error"]
+    assert "itself" in found[0].found
+
+
 @pytest.mark.parametrize(("must_be_there", "severity"), [(True, "error"), (False, "warning")])
 def test_a_secret_that_is_missing_is_an_error_where_it_must_be_there(world, must_be_there, severity):
     """In a dry run of a first installation it cannot be there yet."""
@@ -485,17 +553,19 @@ def test_an_api_url_must_be_one_that_others_can_reach(url, severity):
     assert ("api_url" in found.hint) is (severity != "ok")
 
 
-def test_the_same_cluster_under_two_contexts_is_noticed(https, kubeconfig, federation):
+@pytest.mark.parametrize(
+    ("uids", "severity"), [(("u-1", "u-2"), "ok"), (("u-1", "u-1"), "error")], ids=["distinct", "the same"]
+)
+def test_the_same_cluster_under_two_contexts_is_noticed(https, kubeconfig, federation, uids, severity):
     """By the UID of kube-system: names tell nothing."""
     apis = [https(), https()]
     path = kubeconfig(one=apis[0].url, two=apis[1].url)
     params = federation(kubeconfig=path)
     targets = [Target(params, of, Cluster(of.context, path)) for of in params.clusters]
-    for uids, severity in ((("u-1", "u-2"), "ok"), (("u-1", "u-1"), "error")):
-        for api, uid in zip(apis, uids, strict=True):
-            ready(api, uid)
-        (found,) = preflight.distinct_clusters("test", targets)
-        assert found.severity == severity
+    for api, uid in zip(apis, uids, strict=True):
+        ready(api, uid)
+    (found,) = preflight.distinct_clusters("test", targets)
+    assert found.severity == severity
 
 
 def test_the_real_helm_is_new_enough(cluster):
