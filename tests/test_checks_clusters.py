@@ -409,9 +409,15 @@ def test_the_charts_own_bound_on_kubernetes_is_an_error_and_the_tested_range_a_w
 ):
     """Helm would refuse the one; the other nobody has tried. The sandbox's chart needs what the official one does."""
     api.answers["GET /version"] = 200, {"gitVersion": version}
-    found = only(clusters.kubernetes_version("dc1", target))
+    found = only(clusters.kubernetes_version("dc1", aimed(chart={"ref": str(CHART), "version": "1.9.11"})))
     assert found.severity == severity
     assert version in found.found
+
+
+def test_a_chart_that_is_no_release_of_hashicorps_has_no_tested_range(target, api):
+    """They publish none for it."""
+    api.answers["GET /version"] = 200, {"gitVersion": "v1.99.0"}
+    assert only(clusters.kubernetes_version("dc1", target)).severity == "ok"
 
 
 def test_a_chart_that_cannot_be_had_says_nothing_about_kubernetes(aimed, api):

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from ..chart import supported_kubernetes
+from ..chart import ChartVersion, supported_kubernetes
 from ..errors import ConsulfedError
 from ..results import Finding
 from . import Check, check
@@ -44,7 +44,7 @@ def kubernetes_version(self: Check, subject: str, target: Target) -> Iterator[Fi
             f"Kubernetes {version}; chart {pinned.version} needs {wanted}",
             "upgrade the cluster, or pin an older chart",
         )
-    elif (known := supported_kubernetes(pinned.parsed)) and not known[0] <= _minor(version) <= known[1]:
+    elif (known := _tested_with(pinned.version)) and not known[0] <= _minor(version) <= known[1]:
         low, high = (".".join(map(str, each)) for each in known)
         yield self.warning(
             subject,
@@ -53,6 +53,11 @@ def kubernetes_version(self: Check, subject: str, target: Target) -> Iterator[Fi
         )
     else:
         yield self.ok(subject, f"Kubernetes {version}" + (f"; the chart needs {wanted}" if wanted else ""))
+
+
+def _tested_with(chart: str) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    """The range that HashiCorp publishes for a chart; for releases only, so not for `1.9.11-beta1`."""
+    return None if "-" in chart else supported_kubernetes(ChartVersion.parse(chart))
 
 
 def _minor(version: str) -> tuple[int, int]:
