@@ -405,7 +405,7 @@ def test_versions_are_compared_as_helm_does(version, constraint, fits):
     ],
 )
 def test_the_charts_own_bound_on_kubernetes_is_an_error_and_the_tested_range_a_warning(
-    target, api, version, severity
+    aimed, api, version, severity
 ):
     """Helm would refuse the one; the other nobody has tried. The sandbox's chart needs what the official one does."""
     api.answers["GET /version"] = 200, {"gitVersion": version}
