@@ -1,8 +1,9 @@
 """The scheduler: which node a pod goes to.
 
 It honours what charts really ask for: nodeSelector, required pod anti-affinity by hostname (of the new pod
-and of those that are there), cordoned nodes, and claims that have to be bound first. What fits nowhere stays
-Pending and says why in the words of kube-scheduler; it is looked at again when pods, nodes or claims change.
+and of those that are there), host ports, cordoned nodes, and claims that have to be bound first. What fits
+nowhere stays Pending and says why in the words of kube-scheduler; it is looked at again when pods, nodes or
+claims change.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ _HOSTNAME = "kubernetes.io/hostname"
 _ANTI_AFFINITY = "node(s) didn't match pod anti-affinity rules"
 _EXISTING_ANTI_AFFINITY = "node(s) didn't satisfy existing pods anti-affinity rules"
 _SELECTOR = "node(s) didn't match Pod's node affinity/selector"
+_PORTS = "node(s) didn't have free ports for the requested pod ports"
 _UNSCHEDULABLE = "node(s) were unschedulable"
 
 
@@ -127,6 +129,8 @@ class Scheduler(Controller):
         for other in self.own.all():
             if self._node_of(other) != name or is_finished(other):
                 continue
+            if _host_ports(item) & _host_ports(other):
+                return _PORTS
             if _repels(item, other):
                 return _ANTI_AFFINITY
             if _repels(other, item):
@@ -146,6 +150,16 @@ class Scheduler(Controller):
 def _claims(pod: Object) -> list[str]:
     volumes = pod["spec"].get("volumes") or []
     return [one["persistentVolumeClaim"]["claimName"] for one in volumes if "persistentVolumeClaim" in one]
+
+
+def _host_ports(pod: Object) -> set[tuple[int, str]]:
+    """The ports that a pod takes of its node; with the host's network all of its own."""
+    return {
+        (number, port.get("protocol", "TCP"))
+        for container in pod["spec"]["containers"]
+        for port in container.get("ports") or []
+        if (number := port.get("hostPort") or (pod["spec"].get("hostNetwork") and port["containerPort"]))
+    }
 
 
 def _repels(pod: Object, other: Object) -> bool:

@@ -11,6 +11,7 @@ from ..controllers.client import KubeError, object_key
 from ..controllers.controller import now
 from .cli import cli_words
 from .container_run import ContainerRun
+from .host_ports import HostPorts
 from .node import Node, component_of, with_addresses, words_of
 from .pod_status import PodState, earlier_state, terminated
 
@@ -34,6 +35,7 @@ class PodWorker:
         self.key = object_key(pod)
         self.uid: str = pod["metadata"]["uid"]
         self._gone = False
+        self._host_ports = HostPorts()
         self._ending = asyncio.Event()
         self._folder = node.folder_of(pod)
         spec, status = pod["spec"], pod.get("status") or {}
@@ -107,6 +109,7 @@ class PodWorker:
         await asyncio.gather(life, return_exceptions=True)
         patient = self._ending.is_set() and not self._gone
         await asyncio.gather(*(one.end(patient=patient) for one in (*self._init, *self.runs)))
+        await self._host_ports.close()
 
     def _clean(self) -> None:
         """Give back what the pod held on the node; harmless to repeat."""
@@ -155,11 +158,15 @@ class PodWorker:
             )
             await asyncio.sleep(1)
         self._state.address = address
+        while problem := await self._host_ports.open(self.pod, self._state.host_ip, address):
+            await self.event("Warning", "FailedCreatePodSandBox", problem)
+            await asyncio.sleep(1)
 
     async def _finish(self) -> None:
         """All of its containers have ended for good."""
         self._state.initialized = self._state.initialized or self._state.phase == "Succeeded"
         await self.publish()
+        await self._host_ports.close()
         self._clean()
 
     async def _fail(self, message: str) -> None:
