@@ -367,3 +367,30 @@ def test_nothing_is_kept_for_the_whole_process(cluster):
 
     assert client.Configuration._default is None
     assert cluster._configuration.debug is False
+
+
+# Clocks, and lists without bodies
+
+
+@pytest.mark.parametrize("ahead", [0, 40, -7200])
+def test_an_api_servers_clock_is_read_off_its_answer(api, cluster, ahead):
+    """To about a second, which is what HTTP's Date has; with its version, in one request."""
+    api.answers["GET /version"] = 200, {"gitVersion": "v1.34.0"}
+    api.ahead = ahead
+    greeting = cluster.greeting()
+    assert greeting.version == cluster.version() == "v1.34.0"
+    assert greeting.ahead == pytest.approx(ahead, abs=1.5)
+    assert api.asked() == ["GET /version"] * 2
+
+
+def test_a_list_of_metadata_asks_for_nothing_else(api, cluster):
+    """And takes whole objects from an API server that knows no such thing."""
+    path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    api.answers[f"GET {path}"] = 200, {"items": [{"metadata": {"name": "x"}, "spec": {"large": True}}]}
+    (found,) = cluster.list("customresourcedefinitions", whole=False)
+    assert found["metadata"]["name"] == "x"
+    accepted = api.requests[0].headers["accept"].split(",")
+    assert "as=PartialObjectMetadataList" in accepted[0]
+    assert accepted[1] == "application/json"
+    cluster.list("customresourcedefinitions")
+    assert api.requests[1].headers["accept"] == "application/json"
