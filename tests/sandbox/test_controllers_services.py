@@ -316,3 +316,32 @@ def test_namespace_takes_everything_with_it(tmp_path: Path) -> None:
             await cluster.until_gone("v1", "namespaces", "short", "")
 
     asyncio.run(main())
+
+
+@pytest.mark.usefixtures("echo")
+def test_host_port_leads_to_its_pod_and_is_given_once_a_node(tmp_path: Path) -> None:
+    """The node's address answers for the pod; a second pod that wants the port waits until the first is gone."""
+    ports = {"ports": [{"name": "main", "containerPort": 9000, "hostPort": 9443}]}
+
+    async def main() -> None:
+        async with small_cluster(tmp_path) as cluster:
+            (node,) = cluster.layout.node_addresses.values()
+            await cluster.client.create("v1", "pods", pod("one", container=ports), NAMESPACE)
+            await cluster.until("v1", "pods", "one", is_ready)
+            assert await ask(node, 9443) == b"hello one"
+            await cluster.client.create("v1", "pods", pod("two", container=ports), NAMESPACE)
+            refused = await _scheduling_refused(cluster, "two")
+            assert "1 node(s) didn't have free ports for the requested pod ports" in refused
+            shared = {"ports": [{"containerPort": 9443}]}
+            item = pod("three", container=shared, hostNetwork=True)
+            await cluster.client.create("v1", "pods", item, NAMESPACE)
+            assert "free ports" in await _scheduling_refused(cluster, "three")
+            await cluster.client.delete("v1", "pods", "three", NAMESPACE)
+            await cluster.client.delete("v1", "pods", "one", NAMESPACE)
+            await cluster.until("v1", "pods", "two", is_ready)
+            assert await ask(node, 9443) == b"hello two"
+            await cluster.client.delete("v1", "pods", "two", NAMESPACE)
+            await cluster.until_gone("v1", "pods", "two")
+            await _until_refused(node, 9443)
+
+    asyncio.run(main())

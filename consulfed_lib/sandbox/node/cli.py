@@ -48,7 +48,7 @@ _NO_SUBCOMMAND = re.compile(r"[./]|(?:ba|da|k|z)?sh$")
 def cli_words(spec: Mapping[str, Any], arguments: list[str]) -> list[str] | None:
     """What follows `consul` in a container whose command is the CLI; None for any other container.
 
-    Without a command of its own a consul image runs its arguments as a subcommand.
+    Without a command of its own a consul image runs its arguments as a subcommand, and mere flags as an agent's.
 
     >>> cli_words({"command": ["/bin/consul"]}, ["/bin/consul", "members", "-wan"])
     ['members', '-wan']
@@ -60,12 +60,13 @@ def cli_words(spec: Mapping[str, Any], arguments: list[str]) -> list[str] | None
         return arguments[1:]
     if spec.get("command") or not arguments or not _IMAGE.fullmatch(spec.get("image", "")):
         return None
-    return None if _NO_SUBCOMMAND.match(arguments[0]) else list(arguments)
+    if _NO_SUBCOMMAND.match(arguments[0]):
+        return None
+    return ["agent", *arguments] if arguments[0].startswith("-") else list(arguments)
 
 
 def refusal(words: list[str]) -> str:
     """Why the CLI is not run with these arguments; empty when it is."""
-    # An agent's flags may come without its name: then the images' entry point adds it.
     subcommand = next((word for word in words if not word.startswith("-")), "")
     if subcommand in _REFUSED or (subcommand == "connect" and "ca" not in words):
         return f'"consul {subcommand}" is not executed in a sandbox pod'
