@@ -540,7 +540,12 @@ def test_each_node_that_cannot_be_used_is_named_with_its_reason(aimed, api):
         node("a"), node("b", unschedulable=True), node("c", taints=[GPU]), node("d", status="False")
     )
     found = only(clusters.capacity("dc1", aimed(servers=3))).found
-    for words in ("1 nodes", "b is cordoned", "c has the taint dedicated:NoSchedule", "d is not ready"):
+    for words in (
+        "1 node can run servers, 3 wanted",
+        "b is cordoned",
+        "c has the taint dedicated:NoSchedule",
+        "d is not ready",
+    ):
         assert words in found
     assert "a " not in found.partition(":")[2]
 

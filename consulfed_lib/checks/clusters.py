@@ -166,7 +166,7 @@ def capacity(self: Check, subject: str, target: Target) -> Iterator[Finding]:
     usable = len(nodes) - len(barred)
     # The chart's own affinity, and most that people give, let no two servers share a node.
     spread = "requiredDuringScheduling" in str(target.value("server.affinity", "requiredDuringScheduling"))
-    found = f"{usable} nodes can run servers, {wanted} wanted"
+    found = f"{usable} {'node' if usable == 1 else 'nodes'} can run servers, {wanted} wanted"
     if usable < (wanted if spread else 1):
         whys = "; ".join(f"{name} {why}" for name, why in sorted(barred.items())[:5])
         yield self.error(

@@ -65,7 +65,7 @@ def test_too_few_nodes_are_found_before_anything_is_written(sandbox: Sandbox, pa
     """Three servers do not fit on one node, and preflight says so for both clusters at once."""
     done = sandbox.run(params(servers=3), "--apply")
     assert done.returncode == 11
-    assert said(done).count("1 schedulable nodes for 3 servers") == 2
+    assert said(done).count("1 node can run servers, 3 wanted") == 2
 
 
 def test_a_gateway_that_gets_no_address(sandbox: Sandbox, params) -> None:
