@@ -354,6 +354,13 @@ def test_a_release_whose_crds_are_gone_is_an_error(target, api):
     assert "helm rollback consul 3" in found.hint
 
 
+@pytest.mark.parametrize("status", ["failed", "pending-install"])
+def test_a_release_that_stopped_before_its_crds_does_not_stop_the_next_run(target, api, status):
+    """An interrupted install leaves a release without them, and running the same again completes it."""
+    api.answers[f"GET {CONSUL}/secrets"] = 200, {"items": [stored(1, status, runner=gone())]}
+    assert only(existing.crds("dc1", target)).severity == "ok"
+
+
 def test_claims_of_a_long_namespace_are_found(aimed, api):
     """The chart cuts it at 58 characters, without a hyphen at the end."""
     where = "n" * 57 + "-rest"

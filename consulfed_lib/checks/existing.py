@@ -178,7 +178,12 @@ def crds(self: Check, subject: str, target: Target) -> Iterator[Finding]:
             )
         )
     installed = target.release()
-    if installed and not any(each["name"] == f"proxydefaults{_CRDS}" for each in consuls):
+    # A release that stopped half way is completed by Helm, with all of its objects; one that is deployed is left alone.
+    if (
+        installed
+        and installed.status == "deployed"
+        and not any(each["name"] == f"proxydefaults{_CRDS}" for each in consuls)
+    ):
         wrong.append(
             self.error(
                 subject,
