@@ -77,7 +77,7 @@ class Cluster:
             snapshot=layout.folder / "objects.json",
             objects=_rights(),
         )
-        self.server.webhook = lambda name, new, old, existing: admit(new, existing)
+        self.server.webhook = lambda name, new, old, existing: admit(new, existing, creates=old is None)
 
     async def start(self) -> None:
         """Returns when the API server answers, and the kubelet has registered every node with it."""

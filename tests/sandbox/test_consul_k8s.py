@@ -649,12 +649,33 @@ def test_proxy_defaults_of_another_datacenter(controllers: World) -> None:
     _proxy_defaults(world, "local")
     condition = world.wait(lambda: _condition(world) if _condition(world).get("status") == "False" else None)
     assert condition["reason"] == "ExternallyManagedConfigError"
-    assert 'managed in different datacenter: "dc9"' in condition["message"]
+    assert condition["message"] == 'config entry managed in different datacenter: "dc9"'
+    # What says the same as the entry is in order, whoever owns it.
+    _proxy_defaults(world, "remote")
+    world.wait(lambda: _condition(world).get("status") == "True")
     world.run(world.client.delete(API_VERSION, "proxydefaults", "global", NAMESPACE))
     world.wait(
         lambda: world.run(world.client.find(API_VERSION, "proxydefaults", "global", NAMESPACE)) is None
     )
     assert world.ask("/v1/config/proxy-defaults/global")["MeshGateway"] == {"Mode": "remote"}
+
+
+def test_proxy_defaults_beside_an_entry_of_nobody(controllers: World) -> None:
+    """An entry that a person wrote into Consul is not overwritten, and said to be there."""
+    world = controllers
+    _definition(world)
+    entry = {"Kind": "proxy-defaults", "Name": "global", "Config": {"protocol": "http"}}
+    world.call(world.bootstrap_token(), lambda consul: consul.put("/v1/config", entry))
+    _proxy_defaults(world, "local")
+    condition = world.wait(lambda: _condition(world) if _condition(world).get("status") == "False" else None)
+    assert (condition["reason"], condition["message"]) == (
+        "ExternallyManagedConfigError",
+        "config entry already exists in Consul",
+    )
+    world.run(world.client.delete(API_VERSION, "proxydefaults", "global", NAMESPACE))
+    world.wait(
+        lambda: world.run(world.client.find(API_VERSION, "proxydefaults", "global", NAMESPACE)) is None
+    )
 
 
 def test_cleanup_jobs(world: World) -> None:

@@ -277,11 +277,12 @@ def test_same_content_ignores_owner_and_zero_values() -> None:
 
 
 def test_admission() -> None:
-    """There is one ProxyDefaults, it is called global, and its mode is one that Consul knows."""
+    """One ProxyDefaults may be created, called global, and changed later; its mode is one that Consul knows."""
     assert admit(proxy_defaults(), []) is None
-    assert admit(proxy_defaults(), [proxy_defaults("remote")]) is None
+    assert admit(proxy_defaults(), [proxy_defaults("remote")], creates=False) is None
     assert "must be" in str(admit(proxy_defaults(name="other"), []))
     assert "only one global entry" in str(admit(proxy_defaults(), [proxy_defaults(namespace="default")]))
+    assert "only one global entry" in str(admit(proxy_defaults(), [proxy_defaults()]))
     assert "spec.meshGateway.mode" in str(admit(proxy_defaults("lokal"), []))
 
 

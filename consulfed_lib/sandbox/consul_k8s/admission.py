@@ -8,20 +8,20 @@ from typing import Any
 MODES = ("", "none", "local", "remote")
 
 
-def admit(item: dict[str, Any], existing: Iterable[dict[str, Any]]) -> str | None:
+def admit(item: dict[str, Any], existing: Iterable[dict[str, Any]], *, creates: bool = True) -> str | None:
     """Why a custom resource of consul.hashicorp.com must not be created or changed so; None when it may.
 
     Args:
         item: the object as it would be stored.
-        existing: all objects of its kind, in every namespace; the object's own earlier version may be among
-            them.
+        existing: all objects of its kind, in every namespace. One is enough to refuse another, also where both
+            have the same name and namespace: the webhook is asked before the API server finds that out.
+        creates: whether it would be created, and not changed: name and number are looked at only then.
     """
     if item.get("kind") != "ProxyDefaults":
         return None
-    if item["metadata"].get("name") != "global":
+    if creates and item["metadata"].get("name") != "global":
         return 'proxydefaults resource name must be "global"'
-    namespace = item["metadata"].get("namespace", "default")
-    if any(other["metadata"].get("namespace", "default") != namespace for other in existing):
+    if creates and any(existing):
         return "proxydefaults resource already defined - only one global entry is supported"
     mode = ((item.get("spec") or {}).get("meshGateway") or {}).get("mode", "")
     if mode not in MODES:

@@ -43,11 +43,12 @@ _NOT_CONTENT = {"meta", "createindex", "modifyindex", "namespace", "partition", 
 
 
 class SyncFailed(Exception):
-    """The entry could not be synced; `reason` is the condition's."""
+    """The entry could not be synced; `reason` and `status` are the condition's."""
 
-    def __init__(self, reason: str, message: str):
+    def __init__(self, reason: str, message: str, status: str = "False"):
         super().__init__(message)
         self.reason = reason
+        self.status = status
 
 
 class ConfigEntrySync:
@@ -103,6 +104,7 @@ class ConfigEntrySync:
         if FINALIZER not in metadata.get("finalizers", []):
             # The watch brings it back with the finalizer, and that version is synced.
             await self._set_finalizers(plural, item, [*metadata.get("finalizers", []), FINALIZER])
+            await self._set_status(plural, item, "Unknown")
             return True
         entry = config_entry(plural, item, self.installation.place.datacenter)
         try:
@@ -111,7 +113,7 @@ class ConfigEntrySync:
             await self._set_status(plural, item, "False", "ConsulAgentError", str(error))
             return False
         except SyncFailed as error:
-            await self._set_status(plural, item, "False", error.reason, str(error))
+            await self._set_status(plural, item, error.status, error.reason, str(error))
             return False
         if changed or _synced(item) != "True":
             await self._set_status(plural, item, "True")
@@ -140,7 +142,15 @@ class ConfigEntrySync:
                     if source
                     else "config entry already exists in Consul",
                 )
-        await consul.put("/v1/config", entry)
+        try:
+            await consul.put("/v1/config", entry)
+        except ConsulError as error:
+            if error.status == 403 and "ACL not found" in str(error):
+                raise  # the token is no longer known: the session gets another one
+            # What is in Consul is as it was, and the real controller does not call that out of sync.
+            what, status = ("writing", "False") if existing is None else ("updating", "Unknown")
+            why = f"{what} config entry to consul: {error}"
+            raise SyncFailed("ConsulAgentError", why, status) from error
         logger.info("%s: %s %s written", self.installation.cluster.name, entry["Kind"], entry["Name"])
         return True
 
@@ -189,7 +199,7 @@ class ConfigEntrySync:
         if reason:
             condition.update(reason=reason, message=message)
         status: Object = {"conditions": [condition]}
-        if synced == "True":
+        if synced == "True" or (synced == "Unknown" and not reason):
             status["lastSyncedTime"] = now
         metadata = item["metadata"]
         await self.installation.client.merge_patch(
