@@ -76,10 +76,20 @@ def notebooks_folder() -> Path:
     return folder
 
 
-def execute(task: Task, params: Federation, folder: Path, kernel: Any, tell: Tell) -> Done:
+def execute(
+    task: Task,
+    params: Federation,
+    folder: Path,
+    kernel: Any,
+    tell: Tell,
+    before_cell: Callable[[], None] = lambda: None,
+) -> Done:
     """Execute one notebook into `folder`, with a kernel that is started or starting.
 
     It must not be called in the main thread: there nbclient would take over the signals.
+
+    Args:
+        before_cell: is called before each cell; what it raises ends the notebook there.
 
     Raises:
         ConsulfedError: of the class of the cause; its hint leads to the executed notebook.
@@ -101,9 +111,12 @@ def execute(task: Task, params: Federation, folder: Path, kernel: Any, tell: Tel
             progress_bar=False,
             autosave_cell_every=5,
             stdout_file=said,
+            on_cell_start=lambda **_: before_cell(),
         )
     except papermill.PapermillExecutionError as error:
         raise _failure(error.ename, error.evalue, output) from None
+    except ConsulfedError:
+        raise
     except Exception as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise KernelError(

@@ -104,7 +104,7 @@ class Kernels:
         Raises Interrupted once the kernels were interrupted: the run is about to end, and nothing may begin.
         """
         with self._lock:
-            self._refuse_if_stopped()
+            self.refuse_if_stopped()
             ahead = next((each for each in self._ready if each[0] == notebook), None)
             if ahead:
                 self._ready.remove(ahead)
@@ -117,12 +117,16 @@ class Kernels:
         with self._lock:
             self._in_use.append(manager)
         try:
-            self._refuse_if_stopped()
             yield manager
         finally:
             with self._lock:
                 self._in_use.remove(manager)
             self._end(manager)
+
+    @property
+    def stopped(self) -> bool:
+        """The run is about to end: nothing may begin."""
+        return self._stopped
 
     def interrupt(self) -> None:
         """Interrupt the cell of every kernel in use; from now on no notebook gets one."""
@@ -140,9 +144,12 @@ class Kernels:
         with self._lock:
             return list(self._in_use)
 
-    def _refuse_if_stopped(self) -> None:
+    def refuse_if_stopped(self) -> None:
+        """Raises Interrupted once the kernels were interrupted; asked before each cell, which an interrupt that comes
+        between two cells would not keep from beginning.
+        """
         if self._stopped:
-            raise Interrupted("Interrupted before it began.", "run the same command again; it goes on")
+            raise Interrupted("Interrupted.", "run the same command again; it goes on")
 
     def _prepare(self, ahead: int) -> None:
         """Start kernels for the notebooks to come, until so many are ready."""

@@ -85,7 +85,18 @@ class _Run:
         with self._kernels.take(task.notebook) as kernel:
             self._working.append(task)
             try:
-                return execution.execute(task, self._params, self._folder, kernel, self._teller(task))
+                return execution.execute(
+                    task,
+                    self._params,
+                    self._folder,
+                    kernel,
+                    self._teller(task),
+                    self._kernels.refuse_if_stopped,
+                )
+            except ConsulfedError as error:
+                if self._kernels.stopped:  # whatever an interrupted cell says of it
+                    raise Interrupted(error.found, error.hint, error.details) from None
+                raise
             finally:
                 self._working.remove(task)
 
@@ -101,9 +112,9 @@ class _Run:
         notebook, and the file is finished. A second Ctrl-C gives up waiting for that.
         """
         try:
-            # Between two cells an interrupt is lost, so it is sent again; late enough not to disturb a Helm that is
-            # stopping in good order.
-            for patience in (1, 10, 30):
+            # Just before a cell begins an interrupt is lost, so it is sent again; late enough not to disturb a Helm
+            # that is stopping in good order, nor a kernel that is writing down, slowly, where it was interrupted.
+            for patience in (10, 30):
                 self._kernels.interrupt()
                 if wait([future], timeout=patience).done:
                     break

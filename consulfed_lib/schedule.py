@@ -168,7 +168,8 @@ def causes(error: ConsulfedError) -> list[str]:
 def conduct(todo: Plan, work: Work, tell: Tell, story: Story) -> None:
     """Execute the notebooks of a plan; what happens is written into the story as it happens.
 
-    Raises ConsulfedError when nothing can go on: a failure of the primary, of the whole, or of every secondary in 00.
+    Raises ConsulfedError when nothing can go on: a failure of the primary, of the whole, or of every secondary in 00,
+    and Interrupted.
     The failures of single secondaries are in the story.
     """
     for task in todo.before:
@@ -181,6 +182,9 @@ def conduct(todo: Plan, work: Work, tell: Tell, story: Story) -> None:
         ended = [pool.submit(_chain, chain, work, story) for chain in chains]
     for each in ended:
         each.result()  # raises what is no ConsulfedError, after all have come to their end
+    for _, error in story.failed.values():
+        if isinstance(error, Interrupted):
+            raise error
     for task in todo.after:
         if why := _left_out(todo, story):
             tell(f"{task.label}: left out: {why}")

@@ -193,6 +193,22 @@ def test_a_record_with_a_private_key_is_not_kept_either_when_it_failed(executed,
     assert not (tmp_path / "00-preflight.ipynb").exists()
 
 
+def test_what_refuses_a_cell_ends_the_notebook_before_it(notebook, kernel, federation, tmp_path):
+    """A kernel that executes nothing takes no notice of an interrupt: the next cell must not begin all the same."""
+    notebook("reason = ''", "print(6 * 7)", RESULT)
+    asked: list[bool] = []
+
+    def refuse() -> None:
+        asked.append(True)
+        if len(asked) == 3:  # after the parameters and those injected
+            raise Interrupted("Interrupted.")
+
+    with pytest.raises(Interrupted):
+        in_a_thread(execute, TASK, federation(), tmp_path, kernel, lambda line: None, refuse)
+    cells = json.loads((tmp_path / TASK.output).read_text())["cells"]
+    assert [cell["execution_count"] is None for cell in cells] == [False, False, True, True]
+
+
 def test_a_kernel_that_dies_is_an_error_although_its_file_says_completed(
     notebook, federation, tmp_path, tmp_path_factory
 ):

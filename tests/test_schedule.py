@@ -13,6 +13,7 @@ from consulfed_lib.errors import (
     ApplyError,
     ClusterError,
     ConsulfedError,
+    Interrupted,
     ParamsError,
     PreflightError,
     VerifyError,
@@ -303,6 +304,16 @@ def test_a_fault_of_ours_in_one_chain_is_not_swallowed(four):
     with pytest.raises(ZeroDivisionError):
         runner.conduct(plan(four()))
     assert runner.begun("03") == ["03 dc3", "03 dc4", "03 dc5"]
+
+
+def test_an_interrupt_is_the_end(four):
+    """No verification, and nobody is said to have failed who was interrupted."""
+    todo, runner = plan(four()), Runner(dc2_03=Interrupted("Interrupted."), dc3_02=ApplyError("No."))
+    with pytest.raises(Interrupted):
+        runner.conduct(todo)
+    assert runner.begun("04") == runner.told == []
+    assert runner.verdicts(todo)["dc2"][0] == "– interrupted"
+    assert runner.verdicts(todo)["dc3"][0] == "✘ failed"
 
 
 # Dry run
