@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from .. import places
-from ..errors import SandboxError
+from ..errors import SandboxError, ToolError
 from .layout import LOAD_BALANCERS
 from .state import Folder, Shape
 
@@ -143,15 +143,22 @@ def logs(follow: bool, folder: Path | None) -> None:
     "--link", type=click.Path(file_okay=False, path_type=Path), help="Link those not on PATH into here."
 )
 def tools(output: str, link: Path | None) -> None:
-    """Show which helm, kubectl, consul and envoy are used; fetch and verify those that are nowhere."""
+    """Show which helm, kubectl, consul and envoy are used; fetch and verify those that are nowhere.
+
+    nss_wrapper is a library that only a sandbox needs in which a mesh gateway has a name.
+    """
     from . import tools as programs
 
-    found = programs.ensure(report=_report).values()
+    found = list(programs.ensure(report=_report).values())
+    try:
+        found += programs.ensure("nss_wrapper", report=_report).values()
+    except ToolError as error:
+        _report(f"Mesh gateways in the sandbox will do with addresses, but not with names. {error}")
     if output == "json":
         click.echo(json.dumps([{**asdict(tool), "path": str(tool.path)} for tool in found], indent=1))
     else:
         for tool in found:
-            click.echo(f"{tool.name:<8} {tool.version:<8} {tool.source}: {tool.path}")
+            click.echo(f"{tool.name:<11} {tool.version:<8} {tool.source}: {tool.path}")
     for made in programs.link(found, link) if link else []:
         _report(f"linked {made}")
 

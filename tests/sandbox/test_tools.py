@@ -10,7 +10,7 @@ import pytest
 
 from consulfed_lib import places
 from consulfed_lib.errors import ToolError
-from consulfed_lib.sandbox import fetch, tools
+from consulfed_lib.sandbox import fetch, nss_wrapper, tools
 
 ANSWERS = {
     "helm": "v3.15.2+g1a500d5",
@@ -137,6 +137,27 @@ def test_links_are_made_only_to_what_a_shell_would_not_find(machine):
     assert tools.link(found, venv) == [venv / "kubectl"]
     assert (venv / "kubectl").resolve() == hidden
     assert tools.link(found, venv) == []
+
+
+def test_the_library_is_none_of_the_programs(machine, monkeypatch):
+    """A sandbox without names comes up where nss_wrapper cannot be had; who asks for it is told how to get it."""
+    for name, answer in ANSWERS.items():
+        program(machine / "path", name, answer)
+    monkeypatch.setattr(nss_wrapper, "installed", lambda: iter(()))
+    assert set(tools.ensure()) == set(ANSWERS) == set(tools.PROGRAMS)
+    with pytest.raises(ToolError, match="apt install libnss-wrapper"):
+        tools.ensure("nss_wrapper")
+
+
+def test_an_installed_library_that_works_is_used_and_never_linked(machine, monkeypatch):
+    """What the machine has comes before what would be fetched; it is no program for a folder of programs."""
+    library = machine / "libnss_wrapper.so"
+    library.touch()
+    monkeypatch.setattr(nss_wrapper, "installed", lambda: iter([library]))
+    monkeypatch.setattr(nss_wrapper, "works", lambda path: path == library)
+    found = tools.ensure("nss_wrapper")["nss_wrapper"]
+    assert (found.path, found.version, found.source) == (library, "works", "installed library")
+    assert tools.link([found], machine / "venv") == []
 
 
 def test_a_file_in_the_way_of_a_link_is_left_alone(machine):
