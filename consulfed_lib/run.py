@@ -74,7 +74,7 @@ class _Run:
             try:
                 future.result()
             except KeyboardInterrupt:
-                labels = ", ".join(task.label for task in self._working) or "the run"
+                labels = ", ".join(sorted(task.label for task in self._working)) or "the run"
                 self._stop(future)
                 raise Interrupted(
                     f"Interrupted during {labels}.",
