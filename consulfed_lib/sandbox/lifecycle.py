@@ -77,7 +77,9 @@ def up(
             report(f"{'the last sandbox was killed: ' if crashed else ''}going on with its state: {kept}")
             _see_ports_closed(kept.block)
         folder.remove_traces()
-        found = tools.ensure(report=report)
+        # Others need nss_wrapper only once a gateway is given a name; here each load balancer has one.
+        library = ["nss_wrapper"] if load_balancer == "hostname" else []
+        found = tools.ensure(*tools.PROGRAMS, *library, report=report)
         programs = {name: tool.path for name, tool in found.items()}
         try:
             _start(folder, datacenters or 2, servers or 1, load_balancer or "ip", block, programs, report)

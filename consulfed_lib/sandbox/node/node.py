@@ -58,7 +58,13 @@ class Node:
     sources_changed: asyncio.Event
 
     def address_of(self, namespace: str, name: str) -> str:
-        """The address of a pod, also while the API server has not heard of it yet."""
+        """The address of a pod, also while the API server has not heard of it yet.
+
+        With the host's network that is the node's.
+        """
+        pod = self.pods.get(name, namespace)
+        if pod is not None and pod["spec"].get("hostNetwork"):
+            return self.cluster.node_addresses.get(pod["spec"].get("nodeName", ""), "")
         return self.addresses.held((namespace, name))
 
     def folder_of(self, pod: Object) -> Path:
