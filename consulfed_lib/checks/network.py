@@ -220,19 +220,29 @@ def look_from_servers(primary: Target, secondary: Target, ca_pem: str | None) ->
     ones, others = (server_places(t.cluster, t.of.namespace, t.of.release) for t in (primary, secondary))
     here, there = primary.of.datacenter, secondary.of.datacenter
     out, back = route(secondary, primary, ca_pem), route(primary, secondary, ca_pem)
-    calls = [
-        partial(gateway_from_secondary, f"{there} → {here}", out, partial(out.probed, others)),
-        partial(gateway_from_primary, f"{here} → {there}", back, partial(back.probed, ones)),
-    ]
-    if secondary.params.acls:
-        url, of = secondary.api_url, secondary.of
-        ca = cluster_ca(secondary.cluster, of.namespace)
-        from_primary, from_secondary = (partial(probed_api, places, url, ca) for places in (ones, others))
-        calls += [
+    return run_together(
+        [
+            partial(gateway_from_secondary, f"{there} → {here}", out, partial(out.probed, others)),
+            partial(gateway_from_primary, f"{here} → {there}", back, partial(back.probed, ones)),
+            partial(look_at_api, primary, secondary),
+        ]
+    )
+
+
+def look_at_api(primary: Target, secondary: Target) -> list[Finding]:
+    """Whether servers of both reach the secondary's Kubernetes API; nobody needs to without ACLs."""
+    if not secondary.params.acls:
+        return []
+    ones, others = (server_places(t.cluster, t.of.namespace, t.of.release) for t in (primary, secondary))
+    url, of, there = secondary.api_url, secondary.of, secondary.of.datacenter
+    ca = cluster_ca(secondary.cluster, of.namespace)
+    from_primary, from_secondary = (partial(probed_api, places, url, ca) for places in (ones, others))
+    return run_together(
+        [
             partial(api_url_from_primary, there, url, of, primary.of, from_primary),
             partial(api_url_from_secondary, there, url, of, from_secondary),
         ]
-    return run_together(calls)
+    )
 
 
 def look_before_install(

@@ -87,7 +87,9 @@ FACTS = (
     Fact("pods", ("list",), notebooks="00 01 03 04"),
     Fact("pods", ("watch",), notebooks="00 04"),
     Fact("pods/portforward", _TUNNEL, ("{server}",), "00 01 03 04"),
-    Fact("pods/exec", _TUNNEL, ("{server}",), "00 04"),
+    Fact("pods/exec", _TUNNEL, ("{server}",), "00 03 04"),
+    # The CA of a secondary's Kubernetes API, which the primary's servers must trust.
+    Fact("configmaps", _READ, ("kube-root-ca.crt",), "00 03", role="secondary"),
     # There is one for the whole federation, in whichever namespace.
     Fact("proxydefaults", ("list",), notebooks="00 01", role="primary", cluster=True),
     Fact("proxydefaults", ("create", "patch"), notebooks="00 01", role="primary", cluster=True, writes=True),
@@ -99,6 +101,8 @@ FACTS = (
         for each in ("services", "statefulsets", "deployments")
     ),
     Fact("pods/log", _READ, notebooks=SETUP, writes=True),
+    # A Pod tries the way to the primary's gateways before Helm installs what could not join.
+    Fact("pods", ("get", "watch", "create", "delete"), notebooks="00 03", role="secondary", writes=True),
     # Left over by a killed run: failed hook Jobs, and a release's record that says it is still being worked on.
     Fact("jobs", ("watch", "delete"), notebooks=SETUP, writes=True),
     Fact("secrets", ("get", "patch"), notebooks=SETUP, writes=True),

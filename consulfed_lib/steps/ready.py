@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+from ..checks import run_together
 from ..checks.preflight import look_at_clusters
+from ..checks.values import look_with_chart
 from ..params import Cluster as ClusterParams
 from ..params import Federation
 from ..results import Finding
 
 
 def look_at_one(params: Federation, of: ClusterParams, notebook: str) -> list[Finding]:
-    """Every preflight check of one cluster, and of the tools on this machine."""
-    return look_at_clusters(params, [of], notebook)
+    """Every preflight check of one cluster, of the values and of the tools on this machine."""
+    return run_together([partial(look_with_chart, params), partial(look_at_clusters, params, [of], notebook)])

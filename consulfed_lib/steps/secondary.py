@@ -5,11 +5,15 @@ from __future__ import annotations
 from functools import cached_property
 
 from ..checks.federation import Datacenter, node_health
-from ..checks.preflight import Target, api_url, distinct_clusters
+from ..checks.network import look_at_api, look_before_install, look_from_servers
+from ..checks.preflight import api_url, distinct_clusters
 from ..checks.secrets import secret_copy
+from ..checks.target import Target
+from ..errors import ApplyError
+from ..helm import Charts
 from ..params import Cluster as ClusterParams
 from ..results import Change, Finding
-from ..secret import find
+from ..secret import find, read
 from ..values import secondary_values
 from ..waiting import Seen, wait_for
 from .base import Action, Plan, Step
@@ -48,15 +52,46 @@ class SecondarySetup(Step):
         if self.params.acls:
             found += api_url(self.subject, self.api_url)
         primary, must_be_there = self.cluster(self.params.primary), not self.params.dry_run
-        return found + secret_copy(
+        found += secret_copy(
             self.subject, self.params, primary, self.of, self.cluster(self.of), must_be_there
         )
+        return found + look_at_api(*self._targets())
 
     def planned(self) -> Plan:
         return self.installation.plan([])
 
     def actions(self) -> list[Action]:
-        return [*self.installation.actions(), self.wait_until_federated]
+        before, *rest = self.installation.actions()
+        return [before, self.try_gateways, *rest, self.wait_until_federated]
+
+    def try_gateways(self) -> Change:
+        """From this cluster to the primary's gateways, before Helm would wait in vain for a server that cannot join.
+
+        Raises ApplyError with each gateway that cannot be reached, and why.
+        """
+        found = look_before_install(*self._targets(), self._ca_pem(), self._image())
+        if broken := [f for f in found if f.severity == "error"]:
+            raise ApplyError(
+                f"{self.subject} cannot reach the primary's gateways; Helm was not started.",
+                broken[0].hint,
+                [f"{f.id} ({f.subject}): {f.found}" for f in broken],
+            )
+        return Change("gateways-tried", self.subject, "unchanged", "; ".join(f.found for f in found))
+
+    def _targets(self) -> tuple[Target, Target]:
+        """The primary and this secondary, as they are now."""
+        one, other = (Target(self.params, of, self.cluster(of)) for of in (self.params.primary, self.of))
+        return one, other
+
+    def _ca_pem(self) -> str | None:
+        """The federation's CA, None while there is no federation secret."""
+        primary = self.params.primary
+        secret = read(self.cluster(primary), primary.namespace, self.params.secret_name)
+        return secret.ca_pem() if secret else None
+
+    def _image(self) -> str:
+        """Consul's image where the values do not say it: the chart's own."""
+        return str(Charts().chart_values(self.params.chart).get("global", {}).get("image") or "")
 
     def wait_until_federated(self) -> Change:
         """Until each side reads the other's server health through the gateways; "alive" alone comes too early."""
@@ -77,7 +112,8 @@ class SecondarySetup(Step):
 
     def look_after(self) -> list[Finding]:
         self.facts["api url"] = self.api_url
-        return installed(self.subject, self.installation) + _both_ways(*self._both())
+        found = installed(self.subject, self.installation) + _both_ways(*self._both())
+        return found + look_from_servers(*self._targets(), self._ca_pem())
 
     def _both(self) -> tuple[Datacenter, Datacenter]:
         """This datacenter and the primary, ready to be asked."""

@@ -47,7 +47,8 @@ class SecretTransfer(Step):
         if any(finding.severity == "error" for finding in found):
             return found
         both = [
-            Target(self.params, of, self.cluster(of), notebook=self.notebook) for of in (self.primary, self.of)
+            Target(self.params, of, self.cluster(of), notebook=self.notebook)
+            for of in (self.primary, self.of)
         ]
         found += distinct_clusters(self.of.datacenter, both)
         found += [finding for target in both for finding in permissions(target.of.datacenter, target)]
