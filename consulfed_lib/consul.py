@@ -129,6 +129,10 @@ class Consul:
 
     # -- what a verifier asks -----------------------------------------------------------------------------------
 
+    def settings(self) -> dict[str, Any]:
+        """What the server asked was started with: `{Datacenter, PrimaryGateways, …}`. Needs agent:read."""
+        return self.get("agent/self")["DebugConfig"]
+
     def wan_members(self) -> list[dict[str, Any]]:
         """Servers of every datacenter: `[{Name, Addr, Port, Tags: {dc, …}, Status}]`; serf status 1 is alive."""
         return self.get("agent/members", wan="1")

@@ -93,6 +93,13 @@ def test_a_name_cannot_leave_its_place_in_the_path(dc1):
     assert dc1.consul.requests[0].query == {"dc": "dc2"}
 
 
+def test_settings_are_those_of_the_server_asked(dc1):
+    """Not those of another datacenter: no `dc` in the question."""
+    dc1.answers("agent/self", {"DebugConfig": {"PrimaryGateways": ["10.0.0.1:443"]}})
+    assert dc1.client.settings() == {"PrimaryGateways": ["10.0.0.1:443"]}
+    assert dc1.consul.requests[0].query == {}
+
+
 def test_raft_servers_are_the_list_in_the_answer(dc1):
     """Each with its node's name and whether it votes."""
     dc1.answers("operator/raft/configuration", {"Servers": [{"Node": "consul-server-0", "Voter": True}]})

@@ -210,6 +210,25 @@ def node_health(self: Check, subject: str, dc: Datacenter, other: Datacenter) ->
     yield self.ok(subject, f"{len(other.server_names())} servers passing")
 
 
+@check("primary-gateways", "a secondary's servers were started with the gateways that the primary has now")
+def primary_gateways(self: Check, subject: str, dc: Datacenter, primary: Datacenter) -> Iterator[Finding]:
+    """Consul reads them when it starts, and a new secret starts nothing. While other addresses are learnt through
+    the federation that works; once none of the old ones answers, only a restart helps."""
+    started_with = set(dc.consul.settings().get("PrimaryGateways") or [])
+    live = primary.gateway_addresses()
+    if started_with == live:
+        yield self.ok(subject, listed(live))
+        return
+    reached = all(found.severity == "ok" for found in node_health(subject, dc, primary))
+    say = self.warning if reached else self.error
+    yield say(
+        subject,
+        f"its servers were started with {listed(started_with)}; {primary.name} is at {listed(live)} now",
+        f"restart them: kubectl --context {dc.of.context} -n {dc.of.namespace}"
+        f" rollout restart statefulset/{dc.fullname}-server; then run 03-secondary-setup again",
+    )
+
+
 @check("catalog-services", "this datacenter reads the other's catalog through the gateways")
 def catalog_services(self: Check, subject: str, dc: Datacenter, other: Datacenter) -> Iterator[Finding]:
     seen = set(dc.consul.services(other.name))
@@ -233,8 +252,8 @@ PER_DATACENTER = (servers, gateway_address, datacenters, wan_members, proxy_defa
 LAYERS = [
     each.id
     for each in (
-        secret_complete, secret_copy, servers, gateway_address, node_health, catalog_services, datacenters,
-        wan_members, federation_states, acl_replication, ca_root, proxy_defaults,
+        secret_complete, secret_copy, servers, gateway_address, primary_gateways, node_health, catalog_services,
+        datacenters, wan_members, federation_states, acl_replication, ca_root, proxy_defaults,
     )
 ]  # fmt: skip
 """In the order of cause and consequence: the first that fails names the cause, and its hint is the one to follow."""
@@ -255,6 +274,7 @@ def look_at_federation(dcs: list[Datacenter]) -> list[Finding]:
             found += secret_complete(dc.name, params, dc.cluster, True)
         else:
             found += secret_copy(dc.name, params, primary.cluster, dc.of, dc.cluster, True)
+            found += primary_gateways(dc.name, dc, primary)
             found += ca_root(dc.name, primary, dc)
             found += acl_replication(dc.name, dc) if params.acls else []
         for other in dcs:

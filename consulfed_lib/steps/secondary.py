@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from ..checks.federation import Datacenter, node_health
+from ..checks.federation import Datacenter, node_health, primary_gateways
 from ..checks.network import look_at_api, look_before_install, look_from_servers
 from ..checks.preflight import api_url, distinct_clusters
 from ..checks.secrets import secret_copy
 from ..checks.target import Target
-from ..errors import ApplyError
+from ..errors import ApplyError, ClusterError, SecretError
 from ..helm import Charts
 from ..params import Cluster as ClusterParams
 from ..results import Change, Finding
@@ -55,7 +55,17 @@ class SecondarySetup(Step):
         found += secret_copy(
             self.subject, self.params, primary, self.of, self.cluster(self.of), must_be_there
         )
-        return found + look_at_api(*self._targets())
+        return found + look_at_api(*self._targets()) + self._look_at_running_servers()
+
+    def _look_at_running_servers(self) -> list[Finding]:
+        """Whether they know where the primary's gateways are now; where none runs, none is to be restarted."""
+        if self.installation.release() is None:
+            return []
+        try:
+            here, primary = self._both()
+        except (ClusterError, SecretError):
+            return []
+        return primary_gateways(self.subject, here, primary)
 
     def planned(self) -> Plan:
         return self.installation.plan([])

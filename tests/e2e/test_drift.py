@@ -118,3 +118,24 @@ def test_what_makes_a_datacenter_is_never_changed(
     for each in words:
         assert each in done.stderr
     assert federated.writes() == before
+
+
+def test_a_primary_that_moved_is_followed_by_secondaries_once_they_restart(
+    federated: Sandbox, params: Path, tmp_path: Path
+) -> None:
+    """Consul reads the primary's gateways when it starts: 03 says which command restarts it, then all is well."""
+    content = yaml.safe_load(params.read_text())
+    content["mesh_gateway"] |= {"port": 9555}
+    content["timeouts"] = {"install": 60, "ready": 60, "federation": 60}
+    path = tmp_path / "moved.yaml"
+    path.write_text(yaml.safe_dump(content))
+    done = federated.run(path, "--apply")
+    assert done.returncode == 11
+    assert "primary-gateways (dc2)" in done.stderr
+    restart = ("rollout", "restart", "statefulset/consul-server")
+    assert " ".join(restart) in done.stderr
+    federated.kubectl("sandbox-dc2", "-n", "consul", *restart)
+    federated.kubectl("sandbox-dc2", "-n", "consul", "rollout", "status", "statefulset/consul-server")
+    again = federated.run(path, "--apply")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert federated.results()["04-verification"]["outcome"] == "verified"
