@@ -218,6 +218,8 @@ def answer_well(server: ConsulServer, name: str, names: list[str], data: dict[st
     server.answers("config/proxy-defaults/global", {"MeshGateway": {"Mode": "local"}})
     server.answers(f"health/node/{node}", [{"CheckID": "serfHealth", "Status": "passing"}])
     server.answers("acl/replication", replication())
+    started_with = [] if name == names[0] else [GATEWAYS[names[0]]]
+    server.answers("agent/self", {"DebugConfig": {"PrimaryGateways": started_with}})
     gateways = [
         {"Datacenter": each, "MeshGateways": [{"Service": {"TaggedAddresses": wan(GATEWAYS[each])}}]}
         for each in names
@@ -262,7 +264,7 @@ def test_a_good_federation_is_proven(world, n):
     names = [dc.name for dc in good.dcs]
     assert set(link_verdicts(found, names).values()) == {"ok"}
     count = len({(f.id, f.subject) for f in found})
-    assert count == n * (5 + 1 + 1) + (n - 1) * 2 + n * (n - 1) * 2
+    assert count == n * (5 + 1 + 1) + (n - 1) * 3 + n * (n - 1) * 2
 
 
 def test_without_acls_their_replication_is_no_question(world):
@@ -289,6 +291,7 @@ FAULTS: list[tuple[str, str, str, Any, int]] = [
     ),
     ("federation-states", "dc2", "internal/federation-states", [], 200),
     ("federation-states", "dc2", "internal/federation-states", [{"Datacenter": "dc1", "MeshGateways": None}], 200),
+    ("primary-gateways", "dc2", "agent/self", b"Permission denied", 403),
     ("proxy-defaults", "dc2", "config/proxy-defaults/global", b"", 404),
     ("proxy-defaults", "dc2", "config/proxy-defaults/global", {"MeshGateway": {"Mode": "remote"}}, 200),
     ("proxy-defaults", "dc2", "config/proxy-defaults/global", {"MeshGateway": {}}, 200),
@@ -324,6 +327,23 @@ def test_each_fault_of_a_federation_is_noticed_by_its_check_and_by_no_other(
             assert each.subject.startswith(name)
             assert each.hint
     assert not Findings("Verification", found).passed
+
+
+@pytest.mark.parametrize("reached", [True, False])
+def test_servers_that_were_started_with_gateways_of_before_must_be_restarted(world, reached):
+    """A warning while the primary is reached in another way; else it is the cause, and comes before what follows."""
+    stale = world()
+    stale.servers["dc2"].answers("agent/self", {"DebugConfig": {"PrimaryGateways": ["10.9.9.9:443"]}})
+    if not reached:
+        stale.servers["dc2"].answers("health/node/consul-server-0", b"no server currently reachable", 500)
+    found = stale.look()
+    (row,) = [each for each in found if each.id == "primary-gateways"]
+    assert row.severity == ("warning" if reached else "error")
+    assert "10.9.9.9:443" in row.found
+    assert GATEWAYS["dc1"] in row.found
+    assert "rollout restart statefulset/consul-server" in row.hint
+    assert severities(found) <= {("primary-gateways", row.severity), ("node-health", "error")}
+    assert next(each for each in found if each.severity != "ok") is row
 
 
 def test_a_stranger_among_the_datacenters_is_a_warning(world):
