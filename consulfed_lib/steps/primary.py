@@ -8,7 +8,7 @@ from ..checks.secrets import secret_complete
 from ..cluster import resource_path
 from ..consul import Consul
 from ..errors import ClusterError
-from ..gateway import listed
+from ..gateway import catalog_addresses, listed
 from ..params import Cluster as ClusterParams
 from ..results import Change, Finding
 from ..secret import read
@@ -89,7 +89,36 @@ class PrimarySetup(Step):
                 until_changed=bell.wait,
                 hint=f"see the log of Job {self.installation.fullname}-create-federation-secret",
             )
-        return Change("federation-secret", self.subject, "unchanged", look().state)
+        return self._make_again() or Change("federation-secret", self.subject, "unchanged", look().state)
+
+    def _make_again(self) -> Change | None:
+        """A hook that ran while gateways were replaced wrote those of before, too (consul-k8s #417): once these have
+        left Consul's catalog, Helm runs it again."""
+        why = self._why_again()
+        if not why:
+            return None
+
+        def look() -> Seen:
+            consul = self._consul()
+            if consul is None:
+                return Seen(False, "no server can be asked")
+            live = self.installation.gateway_addresses()
+            registered = catalog_addresses(consul.service("mesh-gateway", self.subject))
+            return Seen(
+                registered == live, f"Consul has {listed(registered)}, the cluster has {listed(live)}"
+            )
+
+        wait_for(
+            f"{self.subject}: gateways in Consul",
+            look,
+            self.params.timeouts.ready,
+            hint=f"kubectl --context {self.of.context} -n {self.of.namespace}"
+            f" rollout restart deployment/{self.installation.fullname}-mesh-gateway; then run this notebook again",
+        )
+        print(f"{self.subject}: once more, because {why}")
+        self.installation.upgrade()
+        name = f"{self.of.namespace}/{self.params.secret_name}"
+        return Change("federation-secret", self.subject, "changed", f"{name} was made again")
 
     # -- ProxyDefaults ------------------------------------------------------------------------------------------
 

@@ -125,7 +125,7 @@ def test_a_primary_that_moved_is_followed_by_secondaries_once_they_restart(
 ) -> None:
     """Consul reads the primary's gateways when it starts: 03 says which command restarts it, then all is well."""
     content = yaml.safe_load(params.read_text())
-    content["mesh_gateway"] |= {"port": 9555}
+    content["mesh_gateway"] |= {"port": 9555, "replicas": 2}
     content["timeouts"] = {"install": 60, "ready": 60, "federation": 60}
     path = tmp_path / "moved.yaml"
     path.write_text(yaml.safe_dump(content))
