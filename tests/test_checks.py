@@ -471,8 +471,11 @@ def test_a_ca_that_ends_is_told_in_time(world, secret_data, days, severity):
 def test_a_private_gateway_is_a_warning_unless_it_is_meant(world, private_network, severity):
     """Clusters may share a network; then the parameters say so."""
     near = world(private_network=private_network)
-    (found,) = secrets.secret_complete("dc1", near.params, near.servers["dc1"].cluster, True)
+    one, two = (near.servers[name].cluster for name in ("dc1", "dc2"))
+    (found,) = secrets.secret_complete("dc1", near.params, one, True)
     assert found.severity == severity
+    (copy,) = secrets.secret_copy("dc2", near.params, one, near.params.secondaries[0], two, True)
+    assert copy.severity == "ok", "said once, for the primary"
 
 
 def test_a_copy_that_names_its_own_datacenter_as_the_primary_stops_the_run(world):

@@ -57,8 +57,10 @@ def secret_copy(
         return
     original = read(primary, params.primary.namespace, params.secret_name)
     wrong = faults(copy, params, holder=of)
-    if original is None or not same(original, copy):
-        # What is wrong with the copy alone, a copy of the original mends.
+    if original is not None and same(original, copy):
+        # Of what works so far, the primary's own row warns; it need not be said again for each copy.
+        wrong = [each for each in wrong if each.severity == "error"]
+    else:  # what is wrong with the copy alone, a copy of the original mends
         wrong = [replace(each, hint=hint) for each in wrong]
     if original is None:
         wrong.append(Fault("the primary's is not there to compare with", "run 01-primary-setup"))
