@@ -19,6 +19,7 @@ from . import Check, check, run_together
 from .balancers import load_balancer
 from .clusters import CLUSTERS
 from .existing import EXISTING
+from .gateways import BEFORE as GATEWAY
 from .permissions import permissions
 from .pod_security import pod_security
 from .target import Once, Target
@@ -107,7 +108,7 @@ def chart(self: Check, subject: str, target: Target) -> Iterator[Finding]:
     )
 
 
-PER_CLUSTER = (permissions, *EXISTING, *CLUSTERS, load_balancer, pod_security, names)
+PER_CLUSTER = (permissions, *EXISTING, *CLUSTERS, *GATEWAY, load_balancer, pod_security, names)
 
 
 def look_at_clusters(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from functools import cached_property
 
+from ..checks.gateways import look_at_gateway
 from ..checks.secrets import secret_complete
+from ..checks.target import Target
 from ..cluster import resource_path
 from ..consul import Consul
 from ..errors import ClusterError
@@ -67,9 +69,14 @@ class PrimarySetup(Step):
         }
         return [
             *installed(self.subject, self.installation),
+            *look_at_gateway(self._target(), True),
             *secret_complete(self.subject, self.params, cluster, True),
             *proxy_defaults_synced(self.subject, self.proxy_defaults),
         ]
+
+    def _target(self) -> Target:
+        """This cluster as it is now."""
+        return Target(self.params, self.of, self.cluster(self.of), notebook=self.notebook)
 
     # -- federation secret --------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 
 from ..checks.federation import Datacenter, node_health, primary_gateways
+from ..checks.gateways import look_at_gateway
 from ..checks.network import look_at_api, look_before_install, look_from_servers
 from ..checks.preflight import api_url, distinct_clusters
 from ..checks.secrets import secret_copy
@@ -122,7 +123,8 @@ class SecondarySetup(Step):
 
     def look_after(self) -> list[Finding]:
         self.facts["api url"] = self.api_url
-        found = installed(self.subject, self.installation) + _both_ways(*self._both())
+        found = installed(self.subject, self.installation) + look_at_gateway(self._targets()[1], True)
+        found += _both_ways(*self._both())
         return found + look_from_servers(*self._targets(), self._ca_pem())
 
     def _both(self) -> tuple[Datacenter, Datacenter]:
