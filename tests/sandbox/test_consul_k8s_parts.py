@@ -293,3 +293,18 @@ def test_job_log_lines() -> None:
     JobLog(lines.append, as_json=True).error("bad", name="a")
     assert lines[0].endswith('Z [INFO]  Secret created: name=a why="two words"')
     assert '"@level": "error"' in lines[1]
+
+
+def test_client_ca_of_auto_encryption_is_what_the_servers_are_checked_with() -> None:
+    """Up to chart 0.49 an init container fetches it; here servers answer for the client agents."""
+    script = "tool get-consul-client-ca \\\n -output-file=/consul/tls/client/ca/tls.crt \\\n -ca-file=/consul/tls/ca/tls.crt\n"
+    mounts = [
+        {"name": "server-ca", "mountPath": "/consul/tls/ca"},
+        {"name": "client-ca", "mountPath": "/consul/tls/client/ca"},
+    ]
+    spec = {"initContainers": [{"command": ["sh", "-ec", script], "volumeMounts": mounts}, {"name": "other"}]}
+    assert made_files(spec) == {("client-ca", "tls.crt"): ("server-ca", "tls.crt")}
+    assert made_files({"initContainers": [{"command": ["sh", "-ec", script]}]}) == {}
+    container = {"volumeMounts": [{"name": "client-ca", "mountPath": "/x", "subPath": "sub"}]}
+    assert volume_file(container, "/x/tls.crt") == ("client-ca", "sub/tls.crt")
+    assert volume_file(container, "/y/tls.crt") is None

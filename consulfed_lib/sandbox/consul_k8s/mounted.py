@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from base64 import b64decode
-from pathlib import PurePosixPath
 from typing import Any
 
 from ..controllers.client import KubeClient
+from ..node.init_files import made_files, volume_file
 
 
 async def read_mounted(
@@ -18,15 +18,12 @@ async def read_mounted(
         spec: the pod's spec.
         container: the container of it that mounts the volume.
     """
-    wanted = PurePosixPath(path)
+    found = volume_file(container, path)
+    if found is None:
+        return None
+    name, file = made_files(spec).get(found, found)
     volumes = {volume["name"]: volume for volume in spec.get("volumes", [])}
-    for mount in container.get("volumeMounts", []):
-        folder = PurePosixPath(mount["mountPath"])
-        if folder not in wanted.parents or mount["name"] not in volumes:
-            continue
-        source = volumes[mount["name"]]
-        return await _read_source(client, namespace, source, str(wanted.relative_to(folder)))
-    return None
+    return await _read_source(client, namespace, volumes[name], file) if name in volumes else None
 
 
 async def _read_source(client: KubeClient, namespace: str, volume: dict[str, Any], file: str) -> bytes | None:

@@ -13,6 +13,7 @@ from fractions import Fraction
 from typing import Any
 
 from ..controllers.informer import Informer
+from .init_files import made_files
 
 Object = dict[str, Any]
 
@@ -182,6 +183,9 @@ def files(container: Object, sources: Sources, token: str) -> dict[str, bytes]:
         volume["name"]: _volume_files(volume, sources, token)
         for volume in sources.pod["spec"].get("volumes") or []
     }
+    for (volume_name, path), (source, origin) in made_files(sources.pod["spec"]).items():
+        if origin in volumes.get(source, {}):
+            volumes[volume_name] = {**volumes[volume_name], path: volumes[source][origin]}
     mounted: dict[str, bytes] = {}
     for mount in container.get("volumeMounts") or []:
         path, sub = mount["mountPath"].rstrip("/"), (mount.get("subPath") or "").strip("/")
