@@ -75,6 +75,8 @@ FACTS = (
     ),
     # Clocks of nodes; other load balancers.
     *(Fact(each, ("list",), notebooks=SETUP, cluster=True, hint=True) for each in ("leases", "services")),
+    # Why a load balancer gives no address.
+    Fact("events", ("list",), notebooks=SETUP, hint=True),
     Fact("services", ("list",), notebooks=SETUP),
     # Helm's records are Secrets whose names hold a number: they can only be listed.
     Fact("secrets", ("list",), notebooks=SETUP),
