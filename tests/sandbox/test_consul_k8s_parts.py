@@ -17,6 +17,7 @@ from consulfed_lib.sandbox.consul_k8s.gateway_pods import GatewayError, mesh_gat
 from consulfed_lib.sandbox.consul_k8s.joblog import JobFailed, JobLog
 from consulfed_lib.sandbox.consul_k8s.login import dataplane_options, init_login, login_of
 from consulfed_lib.sandbox.consul_k8s.options import endpoint, options_of, seconds
+from consulfed_lib.sandbox.node.init_files import made_files, volume_file
 
 PREFIX = "consul.hashicorp.com/"
 
@@ -297,7 +298,8 @@ def test_job_log_lines() -> None:
 
 def test_client_ca_of_auto_encryption_is_what_the_servers_are_checked_with() -> None:
     """Up to chart 0.49 an init container fetches it; here servers answer for the client agents."""
-    script = "tool get-consul-client-ca \\\n -output-file=/consul/tls/client/ca/tls.crt \\\n -ca-file=/consul/tls/ca/tls.crt\n"
+    flags = ("-output-file=/consul/tls/client/ca/tls.crt", "-ca-file=/consul/tls/ca/tls.crt")
+    script = " \\\n  ".join(["tool get-consul-client-ca", *flags]) + "\n"
     mounts = [
         {"name": "server-ca", "mountPath": "/consul/tls/ca"},
         {"name": "client-ca", "mountPath": "/consul/tls/client/ca"},
