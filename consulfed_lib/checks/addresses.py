@@ -138,7 +138,7 @@ def gateway_public(self: Check, subject: str, target: Target) -> Iterator[Findin
         yield self.skipped(subject, "it has no address yet")
 
 
-_MEANT = "private_network: true in the parameters if the clusters share a network; else give the gateway another address"
+_MEANT = "private_network: true in the parameters if the clusters share a network; else give the gateway another one"
 
 
 def _unreachable(address: str, private_network: bool) -> tuple[str, str, bool] | None:

@@ -56,9 +56,10 @@ class Route:
         """Every gateway, tried from every place."""
         return probe_all(places, filter(dialable, self.addresses), self.server_name, self.ca_pem)
 
-    def probed_by(self, pod: Pod) -> Outcomes:
-        """Every gateway, tried from a Pod made for that (`pod_for`)."""
-        return {(f"a Pod in {pod.namespace}", address): found for address, found in pod.run().items()}
+    def probed_by(self, pod: Pod, deadline: float) -> Outcomes:
+        """Every gateway, tried from a Pod made for that (`pod_for`), which may take `deadline` seconds."""
+        found = pod.run(deadline)
+        return {(f"a Pod in {pod.namespace}", address): outcome for address, outcome in found.items()}
 
 
 # Gateways
@@ -84,16 +85,17 @@ def gateway_findings(self: Check, subject: str, route: Route, look: Look) -> Ite
                 subject, f"no Consul server pod runs in {here} yet from where it could be tried"
             )
         return
-    for (kind, detail, address), pods in _grouped(outcomes).items():
+    for (outcome, address), pods in _grouped(outcomes).items():
+        kind, detail, unsaid = outcome.kind, outcome.detail, _unsaid(outcome)
         host, port = split(address)
         words = {
             "at": f"from {_pods(pods)} of {here}: {address}",
-            "name": route.server_name, "detail": detail, "why": _because(detail),
+            "name": route.server_name, "detail": detail,
             "host": host, "port": port, "here": here, "there": there,
             "context": route.there.context, "namespace": route.there.namespace,
         }  # fmt: skip
         if kind in REACHED:
-            yield self.ok(subject, f"{address} {REACHED[kind].format(**words)}, from {_pods(pods)}")
+            yield self.ok(subject, f"{address} {REACHED[kind].format(**words)}{unsaid}, from {_pods(pods)}")
         elif kind == "not-run":
             yield self.skipped(subject, f"{words['at']} could not be tried: {detail or 'nothing was said'}")
         else:
@@ -130,21 +132,19 @@ def api_findings(
             subject, f"no Consul server pod runs in {here.datacenter} yet from where to try {url}"
         )
         return
-    for (kind, detail, address), pods in _grouped(outcomes).items():
+    for (outcome, address), pods in _grouped(outcomes).items():
+        kind, detail, unsaid = outcome.kind, outcome.detail, _unsaid(outcome)
         words = {
             "at": f"from {_pods(pods)} of {here.datacenter}: {url}", "detail": detail, "give": give,
             "host": split(address)[0], "here": here.datacenter, "of": of.datacenter,
         }  # fmt: skip
         if kind == "unchecked":
-            yield self.ok(
-                subject, f"{words['at']} answers in TLS; the chain was not checked{_because(detail)}"
-            )
+            yield self.ok(subject, f"{words['at']} answers in TLS{unsaid}")
         elif kind == "not-run":
             yield self.skipped(subject, f"{words['at']} could not be tried: {detail or 'nothing was said'}")
         elif kind == "http" and detail[:1] in "24":
-            yield self.ok(
-                subject, f"{words['at']} answers {detail}, its certificate is by the CA of {of.datacenter}"
-            )
+            vouched = unsaid or f", its certificate is by the CA of {of.datacenter}"
+            yield self.ok(subject, f"{words['at']} answers {detail}{vouched}")
         elif kind == "http":
             yield self.warning(
                 subject, f"{words['at']} answers {detail}, which is not how an API server answers", give
@@ -253,17 +253,20 @@ def look_before_install(
     subject = f"{secondary.of.datacenter} → {primary.of.datacenter}"
     if places := server_places(secondary.cluster, secondary.of.namespace, secondary.of.release):
         return gateway_from_secondary(subject, way, partial(way.probed, places))
-    return gateway_from_secondary(subject, way, lambda: way.probed_by(pod_for(secondary, way, image)))
+    deadline = secondary.params.timeouts.ready
+    return gateway_from_secondary(
+        subject, way, lambda: way.probed_by(pod_for(secondary, way, image), deadline)
+    )
 
 
 # Words
 
 
-def _grouped(outcomes: Outcomes) -> dict[tuple[str, str, str], list[str]]:
-    """(kind, detail, address) → pods, so that three servers that see the same are one finding."""
-    groups: dict[tuple[str, str, str], list[str]] = {}
+def _grouped(outcomes: Outcomes) -> dict[tuple[Outcome, str], list[str]]:
+    """(outcome, address) → pods, so that three servers that see the same are one finding."""
+    groups: dict[tuple[Outcome, str], list[str]] = {}
     for (pod, address), outcome in outcomes.items():
-        groups.setdefault((outcome.kind, outcome.detail, address), []).append(pod)
+        groups.setdefault((outcome, address), []).append(pod)
     return groups
 
 
@@ -271,5 +274,9 @@ def _pods(pods: list[str]) -> str:
     return pods[0] if len(pods) == 1 else f"{len(pods)} pods ({', '.join(pods)})"
 
 
-def _because(detail: str) -> str:
-    return f" ({detail})" if detail else ""
+def _unsaid(outcome: Outcome) -> str:
+    """What a good outcome does not prove."""
+    if outcome.chain:
+        return ""
+    why = f" ({outcome.detail})" if outcome.kind == "unchecked" and outcome.detail else ""
+    return f"; whose CA signed its certificate was not checked{why}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 REACHED = {
     "tls": "answers with the certificate of {name}",
-    "unchecked": "answers in TLS as {name}; the chain was not checked{why}",
+    "unchecked": "answers in TLS as {name}",
 }
 GATEWAY: dict[str, tuple[str, str]] = {
     "http": (

@@ -25,18 +25,15 @@ class Outcome:
     Attributes:
         kind: `http`: the certificate is right, and an HTTP answer came (`detail` is its status). `tls`: the
             certificate is right, and no HTTP is spoken there, or a client certificate is asked for, as Consul's
-            servers do. `unchecked`: TLS is spoken under that name, but the chain could not be checked. `not-run`:
-            nothing was learned. Every other kind is where it ended.
+            servers do. `unchecked`: TLS is spoken under that name, and no more can be said. `not-run`: nothing was
+            learned. Every other kind is where it ended.
         detail: in a few words what is not in the kind: a status, the names in a certificate, an alert.
+        chain: whether the chain was checked against the CA that was asked for.
     """
 
     kind: Kind
     detail: str = ""
-
-    @property
-    def reached(self) -> bool:
-        """Whether the certificate's name is right, and its chain too unless the kind is `unchecked`."""
-        return self.kind in ("http", "tls", "unchecked")
+    chain: bool = True
 
 
 def command(address: str, server_name: str, ca_file: str = "") -> list[str]:
@@ -75,6 +72,9 @@ _SIGNS: tuple[tuple[str, Kind], ...] = (
     (r"EOF|reset by peer|broken pipe|server closed", "closed"),
 )
 NO_ALPN = "no application protocol"
+"""The alert of a server that was offered HTTP/2 and speaks something else."""
+
+CONSUL_ONLY = "it speaks only protocols of its own, as Consul's servers do"
 
 
 def judge(said: str, address: str) -> Outcome:
@@ -89,7 +89,7 @@ def judge(said: str, address: str) -> Outcome:
         return Outcome("not-run", line(said))
     went = re.search(r'Get "?https?://([^/"]+)[^ ]*', said)
     if went and went[1] != address:  # a redirect was followed; whoever sent it has a right certificate
-        return Outcome("http", f"302 to {went[1]}")
+        return Outcome("http", f"a redirect to {went[1]}")
     said = said.replace(went[0], "") if went else said  # a host may be called anything
     for sign, kind in _SIGNS:
         if found := re.search(sign, said):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import yaml
@@ -18,7 +18,7 @@ from ..cluster import Cluster, resource_path
 from ..errors import ClusterError, WaitTimeoutError
 from ..helm import RUNNER_LABEL, runner_is_gone, runner_label
 from ..waiting import Seen, wait_for
-from .connection import NO_ALPN, Outcome, command, judge, line
+from .connection import CONSUL_ONLY, NO_ALPN, Outcome, command, judge, line
 
 LABEL = "consulfed-probe"
 _NAME = "consulfed-probe-"
@@ -49,15 +49,22 @@ class Pod:
     values: Mapping[str, Any]
     image: str = ""
 
-    def run(self, deadline: float = 60) -> dict[str, Outcome]:
+    def run(self, deadline: float = 120) -> dict[str, Outcome]:
         """Address → outcome of every gateway. The Pod is gone afterwards, whatever happened.
 
-        `not-run` says why nothing was learned: refused by the cluster, no image, no node, no end in time.
+        `not-run` says why nothing was learned: refused by the cluster, no image, no node, no end in `deadline`
+        seconds (of which the CLI itself takes 30 at most; the rest is for the image to come).
         """
         if not self.gateways:
             return {}
         if not self._image():
             return self._not_run("no image of Consul is known (global.image)")
+        found = self._once(deadline)
+        # The alert that tells why a connection ends can be lost with the connection: once more is enough.
+        closed = tuple(address for address, outcome in found.items() if outcome.kind == "closed")
+        return found | replace(self, gateways=closed)._once(deadline) if closed else found
+
+    def _once(self, deadline: float) -> dict[str, Outcome]:
         try:
             with self._made(deadline) as name:
                 return self._outcomes(name, deadline)
@@ -107,9 +114,8 @@ class Pod:
             return _state(pod, len(self.gateways))
 
         with self.cluster.watching(resource_path("pods", self.namespace)) as bell:
-            what, silent = f"{self.namespace}/{name}", lambda _: None
             try:
-                wait_for(what, look, deadline, until_changed=bell.wait, report=silent)
+                wait_for(f"{self.namespace}/{name}", look, deadline, until_changed=bell.wait)
             except WaitTimeoutError:
                 return self._by_container(name, seen, f"it did not end within {deadline:g} s")
         return self._by_container(name, seen, "it was gone before it ended")
@@ -131,7 +137,7 @@ class Pod:
                 continue
             outcome = judge(said, address)
             no_alpn = NO_ALPN in outcome.detail
-            found[address] = Outcome("unchecked", "it speaks Consul's own protocols") if no_alpn else outcome
+            found[address] = Outcome("unchecked", CONSUL_ONLY, chain=False) if no_alpn else outcome
         return found
 
     # -- the manifest -------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import Any
 from ..cluster import Cluster
 from ..errors import ClusterError
 from ..streams import TIMED_OUT, EndlessInputError
-from .connection import NO_ALPN, Outcome, command, judge, line
+from .connection import CONSUL_ONLY, NO_ALPN, Outcome, command, judge, line
 
 DEADLINE = 15.0
 """Seconds for one try. The CLI itself gives up connecting after 30, and waiting for TLS after 10."""
@@ -45,9 +45,7 @@ class Place:
             if found.kind != "closed":
                 break
         if self.blind and found.kind in ("http", "tls"):
-            return replace(
-                found, kind="unchecked", detail="CONSUL_HTTP_SSL_VERIFY turns that off in this pod"
-            )
+            return replace(found, chain=False)
         return found
 
     def _once(self, address: str, server_name: str, ca_pem: str | None, deadline: float) -> Outcome:
@@ -57,7 +55,7 @@ class Place:
             # before they show a certificate. Offered nothing, they show it; that takes a setting of Go's.
             found = self._with_input(address, server_name, ca_pem, deadline, ("env", "GODEBUG=http2client=0"))
             if found.kind == "not-run" or NO_ALPN in found.detail:
-                return Outcome("unchecked", "it speaks Consul's own protocols")
+                return Outcome("unchecked", CONSUL_ONLY, chain=False)
         return found
 
     def _with_input(
@@ -73,7 +71,7 @@ class Place:
                 return found
         found = self._run([*before, *command(address, server_name)], address, deadline)
         # Some other CA judged here, that of the pod or of its image: whatever it said of the chain proves nothing.
-        return Outcome("unchecked") if found.kind in ("http", "tls", "wrong-ca") else found
+        return Outcome("unchecked", chain=False) if found.kind == "wrong-ca" else replace(found, chain=False)
 
     def _run(self, words: list[str], address: str, deadline: float, stdin: bytes | None = None) -> Outcome:
         words = [*words, "-token-file="]
