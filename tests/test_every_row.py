@@ -14,12 +14,19 @@ import sys
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
 from consulfed_lib.checks import CATALOGUE
+from consulfed_lib.checks.values import OFFLINE as OF_VALUES
+from consulfed_lib.checks.values import Judged, chart_keys
+from consulfed_lib.lint import role_mistakes
 from consulfed_lib.steps import NOTEBOOKS
+
+from .test_lint import CHART, FIRES, both, changed, read
+
+__all__ = ["both"]
 
 ROOT = Path(__file__).parents[1]
 
@@ -33,11 +40,7 @@ class Row(NamedTuple):
     silent: str
 
 
-CHECKS, CLUSTERS, VALUES = (
-    "test_checks.py::test_",
-    "test_checks_clusters.py::test_",
-    "test_checks_values.py::test_",
-)
+CHECKS, CLUSTERS, HERE = "test_checks.py::test_", "test_checks_clusters.py::test_", "test_every_row.py::test_"
 GATEWAYS, NETWORK = "test_checks_gateways.py::test_", "test_checks_network.py::test_"
 RIGHTS = "test_checks_permissions.py::test_"
 
@@ -51,9 +54,8 @@ def secret(text: str, fault: str) -> Row:
 
 
 def values(text: str, id: str) -> Row:
-    return Row(
-        text, id, f"{VALUES}each_mistake_is_reported_by_its_check", f"{VALUES}good_values_have_no_mistake"
-    )
+    test = f"{HERE}a_mistake_in_values_is_the_finding_of_its_check"
+    return Row(text, id, test, f"{HERE}good_values_are_no_finding")
 
 
 NOT_CHECKED_BY_THE_CHART = [
@@ -72,7 +74,8 @@ NOT_CHECKED_BY_THE_CHART = [
 ]  # fmt: skip
 
 OFFLINE = [
-    values("an unknown key", "values-chart-keys"),
+    Row("an unknown key", "values-chart-keys", f"{HERE}a_key_that_the_chart_does_not_have_is_a_finding[serverr]",
+        f"{HERE}a_key_that_the_chart_does_not_have_is_a_finding[server]"),
     values("a role's keys in the other role", "values-federation-secret"),
     values("the chart's generation: a key that came or went", "values-generation"),
     values("ACLs alike", "values-acls-alike"),
@@ -100,7 +103,8 @@ MISTAKES = {
 CLUSTER = [
     Row("contexts distinct", "distinct-clusters", f"{CHECKS}the_same_cluster_under_two_contexts_is_noticed",
         f"{CHECKS}the_same_cluster_under_two_contexts_is_noticed[distinct]"),
-    Row("rights", "permissions", f"{RIGHTS}every_right_that_is_missing_is_named", READY),
+    Row("rights", "permissions", f"{RIGHTS}without_any_one_rule_it_names_what_is_missing",
+        f"{RIGHTS}with_exactly_the_rights_of_the_table_it_is_green_after_two_questions"),
     Row("the namespace exists, or is being deleted", "namespace",
         f"{CLUSTERS}a_namespace_is_well_unless_it_is_being_deleted", READY),
     Row("the namespace is the release's", "other-installations",
@@ -211,3 +215,38 @@ def test_no_row_stands_twice():
     """A row that is copied and half changed hides the one that it replaced."""
     sections = (NOT_CHECKED_BY_THE_CHART, OFFLINE, CLUSTER, SECRET_ROWS)
     assert all(len({row.text for row in section}) == len(section) for section in sections)
+
+
+# The checks of Helm values, on the cases in which each fact was seen to fire
+
+
+def reported(datacenters: list[Any]) -> set[tuple[str, str]]:
+    """(id, datacenter) of everything that these values are found to have wrong."""
+    judged = Judged(tuple(datacenters), (), tuple(role_mistakes(datacenters)))
+    found = [finding for each in OF_VALUES for finding in each("test", judged)]
+    assert {each.id for each in found} == {each.id for each in OF_VALUES}
+    return {(each.id, each.subject) for each in found if each.severity != "ok"}
+
+
+@pytest.mark.parametrize(("id", "which", "path", "value"), FIRES)
+def test_a_mistake_in_values_is_the_finding_of_its_check(both, id, which, path, value):
+    """In its datacenter; the lint that finds it is held by test_lint."""
+    datacenters = both()
+    datacenters[which] = changed(datacenters[which], path, value)
+    assert (id, f"dc{which + 1}") in reported(datacenters)
+
+
+@pytest.mark.parametrize("version", ["0.44.0", "0.49.8", "1.0.11", "1.9.11", "2.0.3"])
+def test_good_values_are_no_finding(both, version):
+    """Ours, of each generation."""
+    assert reported(both(version)) == set()
+
+
+@pytest.mark.parametrize("key", ["server", "serverr"])
+def test_a_key_that_the_chart_does_not_have_is_a_finding(federation, key):
+    """Helm would ignore it in silence."""
+    params = federation(
+        chart={"ref": str(CHART), "version": "1.9.11-sandbox"}, values={key: {"storage": "1Gi"}}
+    )
+    found = chart_keys("test", params, read(CHART)[1])
+    assert [each.severity for each in found] == (["ok"] if key == "server" else ["error", "error"])
