@@ -231,6 +231,27 @@ def supported_kubernetes(chart: ChartVersion) -> tuple[tuple[int, int], tuple[in
     return None
 
 
+def stuck_on_kubernetes(
+    chart: ChartVersion, kubernetes: tuple[int, int], acls: bool, generates_key: bool
+) -> tuple[str, str] | None:
+    """What of a chart can never end on a Kubernetes (major, minor) that is too new for it, and what to do instead.
+
+    From the templates of all tags: Secrets of ServiceAccounts that Kubernetes 1.24 no longer makes are the chart's own
+    from 0.48.0 on (GH-1431); the PodSecurityPolicy of the Job that makes the gossip key, which 1.25 does not know, is
+    rendered from 0.35.0 on, and only where it is asked for since 0.49.2.
+
+    >>> stuck_on_kubernetes(ChartVersion.parse("0.44.0"), (1, 24), acls=False, generates_key=True) is None
+    True
+    """
+    if acls and kubernetes >= (1, 24) and chart < ChartVersion.parse("0.48.0"):
+        why = "waits for a ServiceAccount's token Secret, which Kubernetes makes no more since 1.24"
+        return why, "pin chart 0.48.0 or newer"
+    if generates_key and kubernetes >= (1, 25) and chart.within("0.35.0", "0.49.2"):
+        why = "makes a PodSecurityPolicy for the Job that generates the gossip key, which Kubernetes knows no more"
+        return why, "pin chart 0.49.2 or newer, or name a Secret of your own in gossip_key"
+    return None
+
+
 def supported_consul(chart: ChartVersion) -> tuple[str, ...]:
     """The series of Consul that go with a chart; empty where nothing is known.
 

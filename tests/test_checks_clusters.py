@@ -421,6 +421,34 @@ def test_the_charts_own_bound_on_kubernetes_is_an_error_and_the_tested_range_a_w
     assert version in found.found
 
 
+@pytest.mark.parametrize(
+    ("chart", "kubernetes", "changes", "words"),
+    [
+        ("0.47.1", "v1.24.0", {}, "token Secret"),
+        ("0.47.1", "v1.23.9", {}, ""),
+        ("0.47.1", "v1.24.0", {"acls": False}, ""),
+        ("0.48.0", "v1.24.0", {}, ""),
+        ("0.49.1", "v1.25.0", {}, "PodSecurityPolicy"),
+        ("0.49.1", "v1.24.0", {}, ""),
+        ("0.49.1", "v1.25.0", {"gossip_encryption": False}, ""),
+        ("0.49.1", "v1.25.0", {"gossip_key": {"secret": "ours"}}, ""),
+        ("0.49.2", "v1.25.0", {}, ""),
+    ],
+)
+def test_a_chart_that_can_never_end_on_a_newer_kubernetes_stops_the_run(
+    aimed, api, tmp_path, chart, kubernetes, changes, words
+):
+    """Its own bound does not say so, and Helm would wait for a hook until its deadline."""
+    (tmp_path / "Chart.yaml").write_text(
+        f"{{apiVersion: v2, name: consul, version: {chart}, kubeVersion: '>=1.21.0-0'}}"
+    )
+    api.answers["GET /version"] = 200, {"gitVersion": kubernetes}
+    of = aimed(chart={"ref": str(tmp_path), "version": chart}, **changes)
+    found = only(clusters.kubernetes_version("dc1", of))
+    assert (found.severity == "error") is bool(words)
+    assert words in found.found
+
+
 def test_a_chart_that_is_no_release_of_hashicorps_has_no_tested_range(target, api):
     """They publish none for it."""
     api.answers["GET /version"] = 200, {"gitVersion": "v1.99.0"}

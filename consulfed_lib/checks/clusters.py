@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from ..chart import ChartVersion, supported_kubernetes
+from ..chart import ChartVersion, stuck_on_kubernetes, supported_kubernetes
 from ..errors import ConsulfedError
 from ..results import Finding
 from . import Check, check
@@ -44,6 +44,13 @@ def kubernetes_version(self: Check, subject: str, target: Target) -> Iterator[Fi
             f"Kubernetes {version}; chart {pinned.version} needs {wanted}",
             "upgrade the cluster, or pin an older chart",
         )
+    elif stuck := stuck_on_kubernetes(
+        pinned.parsed,
+        _minor(version),
+        target.params.acls,
+        target.params.gossip_encryption and not target.params.gossip_key.secret,
+    ):
+        yield self.error(subject, f"Kubernetes {version}; chart {pinned.version} {stuck[0]}", stuck[1])
     elif (known := _tested_with(pinned.version)) and not known[0] <= _minor(version) <= known[1]:
         low, high = (".".join(map(str, each)) for each in known)
         yield self.warning(
