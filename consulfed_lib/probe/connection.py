@@ -56,6 +56,7 @@ _SIGNS: tuple[tuple[str, Kind], ...] = (
     (r"certificate is (not valid for any names)", "foreign"),
     (r"cannot validate certificate for \S+ because (it doesn't contain any IP SANs)", "foreign"),
     (r"certificate relies on (legacy Common Name)", "foreign"),
+    (r"(failed to load system roots)", "not-run"),  # before the name was looked at
     (r"signed by unknown authority", "wrong-ca"),
     (r"x509: (.+)", "wrong-ca"),
     (r"remote error: tls: (bad certificate|certificate required)", "tls"),
