@@ -5,8 +5,9 @@ Always a set of `host:port`: each gateway pod registers itself, and Consul write
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from .cluster import Cluster
 from .params import MeshGateway
@@ -106,6 +107,30 @@ def split(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
     number = int(port) if port.isascii() and port.isdigit() else 0
     return host.removeprefix("[").removesuffix("]"), number if number < 65536 else 0
+
+
+_NOBODY = ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32", "0.0.0.0/8", "::/128")
+"""For documentation, for "everywhere", and 192.0.2.x with which Consul itself joins through gateways (#2263)."""
+_NETWORK = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
+
+
+def dialled_by(host: str) -> Literal["anyone", "network", "itself", "nobody"]:
+    """Who can dial a host: anyone, who shares its private network, its own machine only, or nobody.
+
+    A name counts as anyone's: where it leads is DNS's to say.
+
+    >>> dialled_by("10.0.0.1"), dialled_by("gateway.example.com")
+    ('network', 'anyone')
+    """
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return "itself" if host.lower() == "localhost" else "anyone"
+    if any(address in ipaddress.ip_network(each) for each in _NOBODY):
+        return "nobody"
+    if address.is_loopback or address.is_link_local:
+        return "itself"
+    return "network" if any(address in ipaddress.ip_network(each) for each in _NETWORK) else "anyone"
 
 
 def listed(addresses: Iterable[str]) -> str:

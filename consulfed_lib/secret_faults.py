@@ -8,7 +8,6 @@ for what it should be, Consul's own start for what it refuses).
 from __future__ import annotations
 
 import base64
-import ipaddress
 import json
 import re
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from typing import Any, Literal
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from .gateway import difference, listed, split
+from .gateway import dialled_by, difference, listed, split
 from .params import Cluster, Federation
 from .secret import FederationSecret
 
@@ -34,10 +33,6 @@ SOON = timedelta(days=90)
 
 _UUID = re.compile(rb"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _PEM = re.compile(rb"-----BEGIN")
-
-_PLACEHOLDERS = ("192.0.2.0/24", "0.0.0.0/32", "::/128")
-"""Consul itself dials 192.0.2.x to join through gateways (consul-k8s #2263); the others are what nobody listens on."""
-_PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
 
 
 @dataclass(frozen=True)
@@ -212,24 +207,13 @@ def _of_gateway(gateway: str, private_network: bool) -> Iterator[Fault]:
         why = "the load balancer had no address when the gateway registered: restart the gateway, then run 01"
         yield Fault(f"{gateway!r} is no gateway address; expected host:port", REMAKE if host else why)
         return
-    local = host.lower() == "localhost"
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        address = None
-    if address and _within(address, _PLACEHOLDERS):
+    by = dialled_by(host)
+    if by == "nobody":
         yield Fault(f"the gateway {gateway} is a placeholder and nobody's address")
-    elif local or (address and (address.is_loopback or address.is_link_local)):
-        if not private_network:
-            yield Fault(
-                f"the gateway {gateway} can be reached from its own machine only", _MEANT, remade=False
-            )
-    elif address and _within(address, _PRIVATE) and not private_network:
+    elif by == "itself" and not private_network:
+        yield Fault(f"the gateway {gateway} can be reached from its own machine only", _MEANT, remade=False)
+    elif by == "network" and not private_network:
         yield Fault(f"the gateway {gateway} has a private address", _MEANT, "warning", remade=False)
-
-
-def _within(address: ipaddress.IPv4Address | ipaddress.IPv6Address, networks: tuple[str, ...]) -> bool:
-    return any(address in ipaddress.ip_network(network) for network in networks)
 
 
 # -- base64 -------------------------------------------------------------------------------------------------------

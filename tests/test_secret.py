@@ -200,6 +200,7 @@ def test_a_secondary_that_holds_its_own_datacenter_as_the_primary_is_named(feder
         ("[2a01:4f8::1]:443", False, ""),
         ("192.0.2.2:443", False, "error"),
         ("192.0.2.2:443", True, "error"),
+        ("[2001:db8::1]:443", True, "error"),
         ("0.0.0.0:443", True, "error"),
         ("[::]:443", True, "error"),
         ("10.0.0.1:443", False, "warning"),
@@ -258,7 +259,7 @@ def test_what_is_no_address_is_named(wrong, address):
     assert GATEWAY not in line
 
 
-@pytest.mark.parametrize("address", ["gateway.example.com:443", "[2001:db8::1]:8443", "127.0.0.1:1"])
+@pytest.mark.parametrize("address", ["gateway.example.com:443", "[2a01:4f8::1]:8443", "127.0.0.1:1"])
 def test_names_and_both_kinds_of_ip_are_addresses(wrong, address):
     """EKS gives host names, Consul writes IPv6 in brackets."""
     assert wrong({address}, serverConfigJSON=config(primary_gateways=[address])) == []

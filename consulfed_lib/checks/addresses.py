@@ -9,16 +9,12 @@ from typing import Any
 
 from ..cluster import Cluster
 from ..errors import ClusterError
-from ..gateway import ingress_host, listed, live_addresses, split
+from ..gateway import dialled_by, ingress_host, listed, live_addresses, split
 from ..params import MeshGateway
 from ..results import Finding
 from . import Check, check
 from .annotations import internal, of_service
 from .target import Target
-
-_PLACEHOLDERS = ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32", "0.0.0.0/8", "::/128")
-"""Nobody's addresses: for documentation, for "everywhere", and 192.0.2.x with which Consul joins through gateways."""
-_PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
 
 
 def gateway_of(target: Target) -> MeshGateway:
@@ -143,21 +139,18 @@ _MEANT = "private_network: true in the parameters if the clusters share a networ
 
 def _unreachable(address: str, private_network: bool) -> tuple[str, str, bool] | None:
     """(what is wrong, hint, whether that stops) of an address that others cannot dial; None where they can."""
-    ip = _ip(address)
-    assert ip is not None
-    if _within(ip, _PLACEHOLDERS):
+    by = dialled_by(address)
+    if by == "nobody":
         return (
             "is a placeholder, and nobody's address",
             "see what gives addresses to the gateway's Service",
             True,
         )
-    if private_network:
+    if private_network or by == "anyone":
         return None
-    if ip.is_loopback or ip.is_link_local:
+    if by == "itself":
         return "can be reached from its own machine only", _MEANT, True
-    if _within(ip, _PRIVATE):
-        return "is a private address", _MEANT, False
-    return None
+    return "is a private address", _MEANT, False
 
 
 def _hosts(target: Target) -> set[str]:
@@ -181,7 +174,3 @@ def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         return ipaddress.ip_address(host)
     except ValueError:
         return None
-
-
-def _within(address: ipaddress.IPv4Address | ipaddress.IPv6Address, networks: tuple[str, ...]) -> bool:
-    return any(address in ipaddress.ip_network(network) for network in networks)
