@@ -8,14 +8,19 @@ import json
 import os
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
+from consulfed_lib.errors import ToolError
+from consulfed_lib.sandbox import tools
 from consulfed_lib.sandbox.layout import ClusterLayout
+from consulfed_lib.sandbox.names import Names
 from consulfed_lib.sandbox.node.consul_config import ConfigError, server_config
 from consulfed_lib.sandbox.node.consul_server import ConsulServer
+from consulfed_lib.sandbox.node.resolver import ResolverError
 from consulfed_lib.sandbox.node.workload import Container, Dns
 from consulfed_lib.sandbox.tools import ensure
 
@@ -235,3 +240,76 @@ def test_file_that_is_not_json_is_named(tmp_path: Path, consul: Path, tls: dict[
     program, _ = server(tmp_path, 0, files, consul, Neighbours())
     with pytest.raises(ConfigError, match=r"/consul/config/zz\.json is not JSON"):
         server_config(program.container)
+
+
+def test_name_of_a_gateway_is_looked_up_anew_at_each_dial(
+    tmp_path: Path, consul: Path, tls: dict[str, bytes]
+) -> None:
+    """Consul itself dials primary_gateways: by the sandbox's names, as they are at that moment, and by no others."""
+    federation = {
+        "primary_datacenter": "dc0",
+        "primary_gateways": ["gw.example.test:8443"],
+        "connect": {"enable_mesh_gateway_wan_federation": True},
+    }
+    names = Names(tmp_path / "hosts", {"sandbox-node1": "127.0.0.2"})
+
+    async def main() -> None:
+        program, log = server(tmp_path, 0, rendered(1, tls, **{"f.json": federation}), consul, Neighbours())
+        program.container.names = names
+        news = asyncio.Event()
+
+        def hear(line: str) -> None:
+            log.append(line)
+            news.set()
+
+        program.container.log = hear
+
+        async def said(text: str) -> None:
+            async with asyncio.timeout(30):
+                while not any(text in line for line in log):
+                    await news.wait()
+                    news.clear()
+
+        try:
+            await program.start()
+            await said("lookup gw.example.test: no such host")
+            for address in ("127.0.0.8", "127.0.0.9"):
+                names.publish(("dc0", "consul", "gw"), {"gw.example.test": [address]})
+                await said(f"{address}:8443: connect: connection refused")
+        finally:
+            await program.stop()
+
+    asyncio.run(main())
+
+
+def test_server_whose_gateways_have_addresses_is_left_alone(
+    tmp_path: Path, consul: Path, tls: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a name to dial a server starts where nss_wrapper cannot be had; with one it says what is missing."""
+
+    def refuse(*names: str, report: Callable[[str], None]) -> None:
+        raise ToolError("nss_wrapper could not be found or fetched.", "install it.")
+
+    monkeypatch.setattr(tools, "ensure", refuse)
+    gateways = {"primary_datacenter": "dc0", "connect": {"enable_mesh_gateway_wan_federation": True}}
+
+    async def main() -> None:
+        for number, gateway in enumerate(("127.0.0.9:8443", "gw.example.test:8443")):
+            files = rendered(1, tls, **{"f.json": {**gateways, "primary_gateways": [gateway]}})
+            program, _ = server(tmp_path, number, files, consul, Neighbours())
+            program.container.names = Names(tmp_path / "hosts")
+            try:
+                if number == 0:
+                    await program.start()
+                    process = program._process
+                    assert process is not None
+                    assert b"LD_PRELOAD" not in Path(f"/proc/{process.pid}/environ").read_bytes()
+                else:
+                    with pytest.raises(
+                        ResolverError, match=r"Consul dials gw\.example\.test, and on this machine"
+                    ):
+                        await program.start()
+            finally:
+                await program.stop()
+
+    asyncio.run(main())

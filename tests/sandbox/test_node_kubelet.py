@@ -308,6 +308,8 @@ def test_logs_exec_and_ports_of_a_pod(tmp_path: Path) -> None:
 
             code = await kubelet.exec(NAMESPACE, "web", "main", ["a", "b"], None, take, take, False)
             assert (code, out) == (7, b"a b")
+            assert await kubelet.exec(NAMESPACE, "web", "main", [], None, take, take, False) == 126
+            assert b"see kubectl logs" in out
             with pytest.raises(PodNotRunning, match="container not found"):
                 await kubelet.exec(NAMESPACE, "other", "main", ["a"], None, take, take, False)
             with pytest.raises(ConnectionRefusedError, match="9000"):

@@ -270,7 +270,13 @@ class NodeKubelet:
         stderr: Send,
         tty: bool,
     ) -> int:
-        """Run a command in a container, as far as its program allows. Raises PodNotRunning."""
+        """Run a command in a container, as far as its program allows. Raises PodNotRunning.
+
+        Without a command it is `kubectl attach`, which nothing here needs: the container's output is in its log.
+        """
+        if not command:
+            await stderr(b"attach is not to be had in the sandbox: see kubectl logs\n")
+            return 126
         worker = self._worker(namespace, pod)
         run = worker.run_of(container) if worker is not None else None
         main = worker.runs[0] if worker is not None else None
