@@ -5,15 +5,23 @@ Always a set of `host:port`: each gateway pod registers itself, and Consul write
 
 from __future__ import annotations
 
+import builtins
 import ipaddress
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
-from .cluster import Cluster
 from .params import MeshGateway
 
 
-def live_addresses(cluster: Cluster, namespace: str, fullname: str, gateway: MeshGateway) -> set[str]:
+class Reads(Protocol):
+    """What is read here: a `Cluster`, or somebody who remembers what it said."""
+
+    def get(self, resource: str, namespace: str, name: str) -> dict[str, Any] | None: ...
+
+    def list(self, resource: str, namespace: str = "", labels: str = "") -> builtins.list[dict[str, Any]]: ...
+
+
+def live_addresses(cluster: Reads, namespace: str, fullname: str, gateway: MeshGateway) -> set[str]:
     """`host:port` of every gateway, from the objects as they are; empty while there is none.
 
     The rule is consul-k8s's own (endpoints controller, getWanData, from 1.0; the gateway's init container before
@@ -46,12 +54,12 @@ def live_addresses(cluster: Cluster, namespace: str, fullname: str, gateway: Mes
     return set()
 
 
-def gateway_service(cluster: Cluster, namespace: str, fullname: str) -> dict[str, Any] | None:
+def gateway_service(cluster: Reads, namespace: str, fullname: str) -> dict[str, Any] | None:
     """The Service in front of the gateways, None if it is not there."""
     return cluster.get("services", namespace, f"{fullname}-mesh-gateway")
 
 
-def gateway_pods(cluster: Cluster, namespace: str, fullname: str) -> list[dict[str, Any]]:
+def gateway_pods(cluster: Reads, namespace: str, fullname: str) -> list[dict[str, Any]]:
     """The gateway pods that are running or starting; none while there is no Deployment of them."""
     deployment = cluster.get("deployments", namespace, f"{fullname}-mesh-gateway")
     if deployment is None:
@@ -66,7 +74,7 @@ def gateway_pods(cluster: Cluster, namespace: str, fullname: str) -> list[dict[s
     ]
 
 
-def _host_ips(cluster: Cluster, namespace: str, fullname: str) -> set[str]:
+def _host_ips(cluster: Reads, namespace: str, fullname: str) -> set[str]:
     pods = gateway_pods(cluster, namespace, fullname)
     return {ip for pod in pods if (ip := pod.get("status", {}).get("hostIP"))}
 

@@ -37,7 +37,7 @@ def kubectl(target: Target, words: str) -> str:
 
 def addresses_of(target: Target) -> set[str]:
     """Where others must dial the gateways now."""
-    return live_addresses(target.cluster, target.of.namespace, target.fullname, gateway_of(target))
+    return live_addresses(target, target.of.namespace, target.fullname, gateway_of(target))
 
 
 @check("gateway-pending", "the gateway has an address, or the cluster's own words why not")

@@ -137,7 +137,7 @@ def _other_with(target: Target, port: int) -> str:
 
 @check("gateway-ports", "every gateway pod announces one and the same port, the one that is open")
 def gateway_ports(self: Check, subject: str, target: Target) -> Iterator[Finding]:
-    pods = gateway_pods(target.cluster, target.of.namespace, target.fullname)
+    pods = gateway_pods(target, target.of.namespace, target.fullname)
     if not pods:
         yield self.skipped(subject, "no gateway pod is there yet")
         return
