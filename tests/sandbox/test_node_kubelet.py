@@ -342,3 +342,19 @@ def test_nodes_are_registered_with_their_addresses(tmp_path: Path) -> None:
             assert found == cluster.layout.node_addresses
 
     asyncio.run(main())
+
+
+def test_pod_on_the_hosts_network_is_at_its_nodes_address(tmp_path: Path) -> None:
+    """It has no address of its own: what is forwarded to it goes to the node."""
+
+    async def main() -> None:
+        async with small_cluster(tmp_path) as cluster:
+            (address,) = cluster.layout.node_addresses.values()
+            await cluster.client.create("v1", "pods", pod("web", hostNetwork=True), NAMESPACE)
+            item = await cluster.until("v1", "pods", "web", is_ready)
+            assert item["status"]["podIP"] == address
+            assert cluster.kubelet is not None
+            with pytest.raises(ConnectionRefusedError, match=address):
+                await cluster.kubelet.connect(NAMESPACE, "web", 9000)
+
+    asyncio.run(main())
