@@ -50,17 +50,20 @@ def gateway_pending(self: Check, subject: str, target: Target) -> Iterator[Findi
         yield self.ok(subject, listed(found))
         return
     said = last_warning(target.cluster, target.of.namespace, f"{target.fullname}-mesh-gateway")
-    balancer = gateway_of(target).wan_address == "Service" and not ingress_host(service)
+    kind = service["spec"].get("type")
+    balancer = gateway_of(target).wan_address == "Service" and kind == "LoadBalancer"
     what = (
         f"{service_name(target)} waits for its load balancer"
         if balancer
         else "no gateway pod is on a node yet"
     )
+    look = kubectl(target, f"describe service {target.fullname}-mesh-gateway")
     yield self.error(
         subject,
         f"{what}; {f'the last warning: {said}' if said else 'no event says why'}",
-        kubectl(target, f"describe service {target.fullname}-mesh-gateway")
-        + "; a quota, a pool that is used up, or no controller that gives addresses",
+        f"{look}; a quota, a pool that is used up, or no controller that gives addresses"
+        if balancer
+        else kubectl(target, "get pods -o wide"),
     )
 
 
