@@ -11,6 +11,7 @@ from typing import Any
 
 from .. import helm
 from ..checks import Check, check
+from ..checks.addresses import last_warning
 from ..checks.existing import failed_job
 from ..cluster import Cluster, resource_path
 from ..errors import ApplyError, ClusterError
@@ -21,6 +22,7 @@ from ..results import Change, Changes, Finding
 from ..show import Diff, Text, as_yaml, diff
 from ..waiting import Seen, wait_for
 from .base import Action, Plan
+from .trouble import pod_trouble
 
 _LOG_PREFIX = re.compile(r"^[\dT:.Z+-]+ +\[\w+\] +")
 
@@ -204,17 +206,29 @@ class Installation:
     def _parts(self) -> tuple[bool, list[str]]:
         parts, done = [], True
         for resource, name, word, wanted in self._workloads():
-            ready = _ready_replicas(self.cluster.get(resource, self.namespace, name))
-            parts.append(f"{word} {ready}/{wanted} ready")
+            workload = self.cluster.get(resource, self.namespace, name)
+            ready = _ready_replicas(workload)
+            why = self._trouble(workload) if ready < wanted else ""
+            parts.append(f"{word} {ready}/{wanted} ready" + (f" ({why})" if why else ""))
             done = done and wanted <= ready
         addresses = self.gateway_addresses()
-        parts.append(f"gateway address {listed(addresses) if addresses else 'none yet'}")
+        why = "" if addresses else last_warning(self.cluster, self.namespace, f"{self.fullname}-mesh-gateway")
+        address = listed(addresses) if addresses else "none yet" + (f" ({why})" if why else "")
+        parts.append(f"gateway address {address}")
         done = done and bool(addresses)
         for job in self.cluster.list("jobs", self.namespace, f"release={self.of.release}"):
             if not any(c["status"] == "True" for c in job.get("status", {}).get("conditions") or []):
                 parts.append(f"job {job['metadata']['name']}: {self._last_words(job) or 'starting'}")
                 done = False
         return done, parts
+
+    def _trouble(self, workload: Mapping[str, Any] | None) -> str:
+        """What keeps the pods of a workload from starting, or keeps it from making any."""
+        if workload is None:
+            return ""
+        labels = workload["spec"]["selector"].get("matchLabels") or {}
+        selector = ",".join(f"{key}={value}" for key, value in labels.items())
+        return pod_trouble(self.cluster.list("pods", self.namespace, selector))
 
     def _last_words(self, job: Mapping[str, Any]) -> str:
         """The last line of a Job's log, without its time and level."""
