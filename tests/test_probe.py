@@ -373,7 +373,7 @@ def test_all_places_try_all_addresses(here, authority, listeners):
     """Each pair has its own outcome; without a place, or an address, there is none."""
     places = [Place(cast(Cluster, here), "consul", f"s-{i}") for i in range(2)]
     good, bad = listeners.tls(authority, http("403 Forbidden")), listeners.refusing()
-    found = probe_all(places, [good, bad], NAME, authority.pem)
+    found = probe_all(iter(places), iter([good, bad]), NAME, authority.pem)
     assert {key: outcome.kind for key, outcome in found.items()} == {
         ("s-0", good): "http", ("s-0", bad): "refused", ("s-1", good): "http", ("s-1", bad): "refused",
     }  # fmt: skip

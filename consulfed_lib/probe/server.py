@@ -116,7 +116,8 @@ def probe_all(
 ) -> dict[tuple[str, str], Outcome]:
     """(pod, address) → outcome, for every address from every place; all at the same time, so that the slowest of
     them bounds the time: three tries of DEADLINE seconds. Raises ClusterError as `Place.probe`."""
-    pairs = [(place, address) for place in places for address in sorted(addresses)]
+    wanted = sorted(addresses)
+    pairs = [(place, address) for place in places for address in wanted]
     if not pairs:
         return {}
     with ThreadPoolExecutor(max_workers=min(8, len(pairs))) as pool:
