@@ -133,6 +133,48 @@ CLUSTER = [
         f"{CLUSTERS}a_namespace_that_would_refuse_the_charts_pods_is_a_warning", READY),
 ]  # fmt: skip
 
+ANNOTATION = f"{GATEWAYS}each_annotation_that_touches_the_connection_is_an_error[service.beta.kubernetes.io/"
+FINE = f"{GATEWAYS}a_good_gateway_is_well"
+ADDRESS = f"{GATEWAYS}an_address_is_one_that_others_reach_or_that_is_meant"
+
+GATEWAY_SERVICE = [
+    Row("type", "gateway-type", f"{GATEWAYS}another_type_is_an_error_where_nobody_will_change_it", FINE),
+    Row("an address is there", "gateway-pending",
+        f"{GATEWAYS}a_pending_load_balancer_is_told_in_the_words_of_its_last_warning", FINE),
+    Row("its name can be resolved", "gateway-name", f"{GATEWAYS}a_name_is_resolved_here_and_that_is_said", FINE),
+    Row("public or private", "gateway-public", f"{ADDRESS}[10.1.2.3-warning-ok]", f"{ADDRESS}[8.8.8.8-ok-ok]"),
+    Row("annotations: TLS ends at the load balancer", "gateway-passthrough",
+        f"{ANNOTATION}aws-load-balancer-ssl-cert]", FINE),
+    Row("annotations: HTTP", "gateway-passthrough", f"{ANNOTATION}aws-load-balancer-backend-protocol]", FINE),
+    Row("annotations: PROXY protocol", "gateway-passthrough", f"{ANNOTATION}aws-load-balancer-proxy-protocol]", FINE),
+    Row("annotations: an ALB's or an Ingress's", "gateway-passthrough",
+        f"{GATEWAYS}each_annotation_that_touches_the_connection_is_an_error[alb.ingress.kubernetes.io/scheme]", FINE),
+    Row("a ClusterIP is announced", "gateway-source", f"{GATEWAYS}a_cluster_ip_is_announced_to_nobody", FINE),
+    Row("a node port is set, and from 30000 to 32767", "gateway-node-port",
+        f"{GATEWAYS}a_node_port_is_set_and_in_range", FINE),
+]  # fmt: skip
+
+WAY = f"{NETWORK}each_fault_on_the_way_to_a_gateway_is_named_with_who_can_mend_it"
+API = f"{NETWORK}each_fault_on_the_way_to_an_api_is_named"
+REACHED = f"{NETWORK}both_ways_and_the_api_are_tried_from_every_server"
+
+NETWORK_ROWS = [
+    Row("TCP to each gateway", "gateway-from-secondary", f"{WAY}[refused--]", REACHED),
+    Row("a firewall on the way", "gateway-from-secondary", f"{WAY}[timeout--]", REACHED),
+    Row("a load balancer that ends TLS", "gateway-from-secondary", f"{WAY}[foreign--]", REACHED),
+    Row("the name in the certificate", "gateway-from-secondary", f"{WAY}[foreign--]", REACHED),
+    Row("the chain, with caCert", "gateway-from-secondary", f"{WAY}[wrong-ca--]", REACHED),
+    Row("NotAfter, and the clock", "gateway-from-secondary", f"{WAY}[expired--]", REACHED),
+    Row("the other way round", "gateway-from-primary", f"{NETWORK}each_direction_fails_by_itself", REACHED),
+    Row("k8sAuthMethodHost from the primary: reached", "api-url-from-primary", f"{API}[refused-]", REACHED),
+    Row("k8sAuthMethodHost from the primary: its chain", "api-url-from-primary", f"{API}[wrong-ca-]", REACHED),
+    Row("k8sAuthMethodHost from the secondary", "api-url-from-secondary",
+        f"{NETWORK}a_url_that_has_no_host_is_an_error_without_a_try", REACHED),
+    Row("localhost, kind's URLs, no https://", "api-url",
+        f"{CHECKS}an_api_url_must_be_one_that_others_can_reach",
+        f"{CHECKS}an_api_url_must_be_one_that_others_can_reach"),
+]  # fmt: skip
+
 SECRET_ROWS = [
     Row("name and namespace", "secret-complete",
         f"{CHECKS}a_secret_that_is_missing_is_an_error_where_it_must_be_there", GOOD),
@@ -161,7 +203,8 @@ SECRET_ROWS = [
         f"{CHECKS}a_copy_that_differs_is_an_error_that_names_the_keys", GOOD),
 ]  # fmt: skip
 
-ROWS = [*NOT_CHECKED_BY_THE_CHART, *OFFLINE, *CLUSTER, *SECRET_ROWS]
+SECTIONS = NOT_CHECKED_BY_THE_CHART, OFFLINE, CLUSTER, GATEWAY_SERVICE, SECRET_ROWS, NETWORK_ROWS
+ROWS = [row for section in SECTIONS for row in section]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -205,6 +248,13 @@ def test_a_row_has_a_check_that_fires_and_is_silent(row, seen):
     assert any(found == {"ok"} for found in of(seen, row.silent, row.id)), f"{row.silent}: never"
 
 
+def test_a_test_of_another_check_proves_nothing(seen):
+    """The comparison above can fail: by a check that is not called there, and by one that is silent there."""
+    assert not any(of(seen, GOOD, "leftovers"))
+    assert not any(found & {"error", "warning"} for found in of(seen, GOOD, "servers"))
+    assert not list(of(seen, f"{CHECKS}a_test_that_is_not_there", "servers"))
+
+
 @pytest.mark.parametrize("row", MISTAKES)
 def test_a_row_is_a_mistake_of_the_parameters(row, seen):
     """Its test was run and passed."""
@@ -213,8 +263,7 @@ def test_a_row_is_a_mistake_of_the_parameters(row, seen):
 
 def test_no_row_stands_twice():
     """A row that is copied and half changed hides the one that it replaced."""
-    sections = (NOT_CHECKED_BY_THE_CHART, OFFLINE, CLUSTER, SECRET_ROWS)
-    assert all(len({row.text for row in section}) == len(section) for section in sections)
+    assert all(len({row.text for row in section}) == len(section) for section in SECTIONS)
 
 
 # The checks of Helm values, on the cases in which each fact was seen to fire
