@@ -341,3 +341,18 @@ def test_waiting_before_a_new_start_is_seen_in_the_health(monkeypatch):
         return seen
 
     assert run(scenario()) == ["running", "waiting", "stopped"]
+
+
+def test_what_load_balancers_give_belongs_to_the_shape(tmp_path: Path) -> None:
+    """It is kept with the state, reaches every cluster, and older state means addresses."""
+    folder = Folder(tmp_path)
+    state.write_json(folder.shape_file, {"block": 77, "datacenters": 2, "servers": 1})
+    assert folder.shape() == Shape(77, 2, 1, "ip")
+    shape = Shape(77, 2, 1, "hostname")
+    state.write_json(folder.shape_file, shape)
+    assert folder.shape() == shape
+    assert str(shape).endswith("load balancers with a hostname")
+    clusters = shape.layout(tmp_path).clusters
+    assert [one.load_balancer for one in clusters] == ["hostname"] * 2
+    address = clusters[1].load_balancer_addresses[0]
+    assert clusters[1].load_balancer_name(address) == "lb-150.sandbox-dc2.test"
