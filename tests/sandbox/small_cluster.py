@@ -68,7 +68,7 @@ class Scripted(Program):
 class SmallCluster:
     """API server, controllers and kubelet of one cluster; each can be stopped and started again."""
 
-    def __init__(self, folder: Path, nodes: int, load_balancer: str):
+    def __init__(self, folder: Path, nodes: int, load_balancer: str = "ip"):
         self.layout = ClusterLayout(folder, BLOCK, 1 + os.getpid() % 240, nodes, load_balancer)
         self.names = Names(folder / "hosts", self.layout.node_addresses)
         self.keys = pki.prepare(folder / "keys", "test", [self.layout.api_address])

@@ -40,10 +40,17 @@ def released(tmp_path_factory):
 
 
 def run(folder: Folder, name: str, *words: str) -> str:
+    """Run helm or kubectl as the cluster's administrator."""
     program = tools.ensure(name)[name].path
     env = {**os.environ, "KUBECONFIG": str(folder.kubeconfig)}
+    context = {"helm": "--kube-context", "kubectl": "--context"}[name]
     done = subprocess.run(
-        [program, *words], env=env, capture_output=True, text=True, check=False, timeout=120
+        [program, f"{context}=sandbox-dc1-admin", *words],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
