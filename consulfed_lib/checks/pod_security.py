@@ -43,11 +43,12 @@ def pod_security(self: Check, subject: str, target: Target) -> Iterator[Finding]
     if not refused:
         yield self.ok(subject, f"namespace {of.namespace} enforces {level}, and the chart's pods comply")
         return
-    some = "; ".join(f"{name} ({', '.join(wrong)})" for name, wrong in list(refused.items())[:4])
+    names = sorted(refused, reverse=True)  # StatefulSets before Jobs
+    some = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+    why = ", ".join(sorted({each for wrong in refused.values() for each in wrong}))
     yield self.warning(
         subject,
-        f"namespace {of.namespace} enforces {level} and would refuse the pods of {len(refused)} object(s): {some}"
-        + ("; …" if len(refused) > 4 else ""),
+        f"namespace {of.namespace} enforces {level} and would refuse the pods of {some}: {why}",
         f"use another namespace, or lower the level: kubectl --context {of.context} label namespace"
         f" {of.namespace} --overwrite {LABEL}=privileged",
     )
