@@ -9,7 +9,7 @@ from typing import Any
 
 from ..cluster import Cluster
 from ..errors import ClusterError
-from ..gateway import dialled_by, ingress_host, listed, live_addresses, split
+from ..gateway import dialled_by, listed, live_addresses, split
 from ..params import MeshGateway
 from ..results import Finding
 from . import Check, check
