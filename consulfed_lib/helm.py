@@ -11,6 +11,7 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import socket
 import subprocess
 import threading
@@ -183,12 +184,15 @@ class Helm(Charts):
         values: Mapping[str, Any],
         timeout: int,
         watch: Callable[[threading.Event], str],
+        force: bool = False,
     ) -> None:
         """Install or upgrade a release; hooks included, it ends when Helm ends.
 
         Args:
             watch: runs beside Helm until the event is set, tells the progress, and returns the last state that it
                 saw, for the error.
+            force: take fields that others changed. Done by itself where somebody scaled a workload by hand, because
+                the number of replicas is a parameter, and never for another field.
 
         Raises:
             ApplyError: Helm failed, or its hooks did not end within `timeout` seconds.
@@ -198,6 +202,7 @@ class Helm(Charts):
         revision = before.revision + 1 if before else 1
         labels = f"{RUNNER_LABEL}={runner_label()},{REVISION_LABEL}={revision}"
         words += ["--labels", labels, *self._target(namespace), "-f", "-"]
+        words += ["--force-conflicts"] if force else []
         ended = threading.Event()
         seen: list[str] = []
         watcher = threading.Thread(target=lambda: seen.append(watch(ended)), daemon=True)
@@ -219,13 +224,25 @@ class Helm(Charts):
         finally:
             ended.set()
             watcher.join(5)
-        if process.returncode:
+        if process.returncode and not force and _only_scaled(errors):
+            self.upgrade(name, namespace, chart, values, timeout, watch, force=True)
+        elif process.returncode:
             details = [f"last state seen: {seen[0]}"] if seen and seen[0] else []
             raise ApplyError(
                 f"Helm could not bring up {name} in {self.cluster.context}: {_reason(errors)}",
                 _hint(errors) or "mend the cause and run the same notebook again; it goes on from here",
                 details,
             )
+
+
+def _only_scaled(stderr: str) -> bool:
+    """Whether all that Helm (4, with server-side apply) stopped at are numbers of replicas that others set.
+
+    >>> _only_scaled('conflict with "kubectl" using apps/v1 at 2026-11-24T01:22:51Z: .spec.replicas')
+    True
+    """
+    fields = re.findall(r'^.*conflicts? with "[^"]*".*?(?:: |\n- )(\.\S+)$', stderr, re.MULTILINE)
+    return bool(fields) and set(fields) == {".spec.replicas"} and stderr.count("conflict with") == len(fields)
 
 
 def runner_label(pid: int | None = None) -> str:

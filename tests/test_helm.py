@@ -396,3 +396,17 @@ def test_values_are_neither_in_the_arguments_nor_in_a_file(cluster, monkeypatch)
         ("--labels", f"{RUNNER_LABEL}={runner_label()},{REVISION_LABEL}=1"),
     ):
         assert words[words.index(option) + 1] == value
+
+
+@pytest.mark.parametrize(
+    ("stderr", "scaled"),
+    [
+        ('Apply failed with 1 conflict: conflict with "kubectl" using apps/v1 at T: .spec.replicas', True),
+        ('Apply failed with 1 conflict: conflict with "argocd" using apps/v1: .spec.template.spec', False),
+        ('Apply failed with 2 conflicts: conflicts with "me":\n- .spec.replicas\n- .metadata.labels.x', False),
+        ("context deadline exceeded", False),
+    ],
+)
+def test_only_hand_set_replicas_are_taken_back(stderr: str, scaled: bool) -> None:
+    """How many replicas there are is a parameter; any other field that somebody changed is theirs to give back."""
+    assert helm._only_scaled(stderr) is scaled
