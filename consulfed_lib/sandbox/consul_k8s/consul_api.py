@@ -174,7 +174,8 @@ def consul_of(container: Container, place: Endpoint, token: str = "") -> ConsulA
         found = [address for host in hosts for address in await container.dns.resolve(host)]
         return list(dict.fromkeys(found))
 
-    return ConsulApi(addresses, place.port, ca_pem, server_name(hosts[0]), token, place.timeout)
+    # In the place of an agent that has no name, servers are known by the one that each of them has.
+    return ConsulApi(addresses, place.port, ca_pem, server_name(place.hosts[0]), token, place.timeout)
 
 
 def server_name(host: str) -> str:

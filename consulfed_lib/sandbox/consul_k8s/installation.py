@@ -152,10 +152,10 @@ class Session:
             if found is None:
                 raise ConsulError(f"the CA certificate of {installation.name} is not there yet")
             ca_pem = found.decode()
-        service = f"{installation.prefix}-server.{installation.namespace}.svc"
-        host = server_name(place.hosts[0]) if place.hosts[0][0].isalpha() else service
-        port = place.port
-        return ConsulApi(installation.addresses, port, ca_pem, host, timeout=max(place.timeout, 10))
+        # Up to chart 0.49 it is told of a client agent by its address, `$(HOST_IP)`; servers have that name, too.
+        host = place.hosts[0] if place.hosts[0][0].isalpha() else "127.0.0.1"
+        port, timeout = place.port, max(place.timeout, 10)
+        return ConsulApi(installation.addresses, port, ca_pem, server_name(host), timeout=timeout)
 
     async def _log_in(self, consul: ConsulApi) -> None:
         how = self.installation.login

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from . import hcl
 from .process import spawn
 from .workload import Container, expand_variables, write_private
 
@@ -47,8 +48,8 @@ class ConfigError(Exception):
 
 
 def server_config(container: Container) -> tuple[Config, list[str]]:
-    """The merged configuration of a pod's `consul agent` command, and its -hcl snippets, as the chart meant
-    them.
+    """The merged configuration of a pod's `consul agent` command, as the chart meant it, and those -hcl snippets
+    that only Consul itself can read.
 
     Addresses, folders and join names are still the container's own. Raises ConfigError.
     """
@@ -69,7 +70,13 @@ def server_config(container: Container) -> tuple[Config, list[str]]:
     for flag in ("server", "ui"):
         if container.flag(flag) == "true":
             config[flag] = True
-    return config, container.flags.get("hcl", [])
+    unread = []
+    for snippet in container.flags.get("hcl", []):
+        try:
+            merge(config, hcl.parse(snippet))
+        except ValueError:
+            unread.append(snippet)
+    return config, unread
 
 
 def merge(into: Config, more: Config) -> Config:
