@@ -238,11 +238,13 @@ class Helm(Charts):
 def _only_scaled(stderr: str) -> bool:
     """Whether all that Helm (4, with server-side apply) stopped at are numbers of replicas that others set.
 
-    >>> _only_scaled('conflict with "kubectl" using apps/v1 at 2026-11-24T01:22:51Z: .spec.replicas')
+    >>> _only_scaled('Error: Apply failed with 1 conflict: conflict with "kubectl" using apps/v1: .spec.replicas')
     True
     """
-    fields = re.findall(r'^.*conflicts? with "[^"]*".*?(?:: |\n- )(\.\S+)$', stderr, re.MULTILINE)
-    return bool(fields) and set(fields) == {".spec.replicas"} and stderr.count("conflict with") == len(fields)
+    # Helm logs the same once more, in quotes of its own, before it ends with the error itself.
+    error = stderr.rpartition("Error: ")[2].strip()
+    found = re.search(r'failed with 1 conflict: conflict with "[^"]*"[^\n]*: (\.\S+)$', error)
+    return found is not None and found[1] == ".spec.replicas"
 
 
 def runner_label(pid: int | None = None) -> str:
