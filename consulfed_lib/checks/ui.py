@@ -19,7 +19,7 @@ def find_service(dc: Datacenter) -> dict[str, Any] | None:
     return dc.cluster.get("services", dc.of.namespace, service_name(dc))
 
 
-@check("ui", "the datacenter's UI answers, and its list of datacenters is complete")
+@check("ui", "the datacenter's UI answers, and its list of datacenters is complete", severity="warning")
 def ui(self: Check, subject: str, dc: Datacenter) -> Iterator[Finding]:
     service = find_service(dc)
     if service is None:

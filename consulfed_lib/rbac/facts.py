@@ -85,8 +85,9 @@ FACTS = (
     Fact("jobs", ("list",), notebooks=SETUP),
     Fact("persistentvolumeclaims", ("list",), notebooks=SETUP),
     Fact("statefulsets", _READ, ("{fullname}-server",), SETUP),
-    Fact("deployments", _READ, ("{fullname}-mesh-gateway",), SETUP),
-    Fact("pods", ("list",), notebooks="00 01 03 04"),
+    # Where gateways are dialled on nodes, their pods tell on which.
+    Fact("deployments", _READ, ("{fullname}-mesh-gateway",)),
+    Fact("pods", ("list",)),
     Fact("pods", ("watch",), notebooks="00 04"),
     Fact("pods/portforward", _TUNNEL, ("{server}",), "00 01 03 04"),
     Fact("pods/exec", _TUNNEL, ("{server}",), "00 03 04"),
