@@ -8,7 +8,8 @@ from __future__ import annotations
 import html
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from itertools import groupby
 from typing import Any, Literal
 
 Severity = Literal["ok", "warning", "error", "skipped"]
@@ -97,6 +98,10 @@ class Table:
         """The columns in which any row has something to say."""
         return [column for column in self.columns if any(self._cell(row, column) for row in self.rows)]
 
+    def _rows_shown(self) -> list[Any]:
+        """The rows as people see them; machines get all of them (`data`)."""
+        return self.rows
+
     def _cell(self, row: Any, column: str) -> str:
         value = getattr(row, column)
         if column in {"severity", "outcome"}:
@@ -110,7 +115,7 @@ class Table:
         if not self.rows:
             return head
         columns = self._shown()
-        cells = [[self._cell(row, column) for column in columns] for row in self.rows]
+        cells = [[self._cell(row, column) for column in columns] for row in self._rows_shown()]
         widths = [max(len(c), *(len(line[i]) for line in cells)) for i, c in enumerate(columns[:-1])]
         lines = [
             "  ".join([*(c.ljust(w) for c, w in zip(line, widths, strict=False)), line[-1]]).rstrip()
@@ -129,16 +134,31 @@ class Table:
 
         columns = self._shown()
         head = "".join(f'<th style="text-align:left">{html.escape(c)}</th>' for c in columns)
-        body = "".join(f"<tr>{''.join(cell(row, column) for column in columns)}</tr>" for row in self.rows)
+        body = "".join(
+            f"<tr>{''.join(cell(row, column) for column in columns)}</tr>" for row in self._rows_shown()
+        )
         return f"<p><b>{html.escape(self.title)}</b>: {html.escape(self.summary())}</p>" + (
             f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>" if self.rows else ""
         )
+
+
+def _said(finding: Finding) -> tuple[str, ...]:
+    """Family of the check, and all that it says."""
+    return finding.id.partition("-")[0], finding.subject, finding.severity, finding.found, finding.hint
 
 
 class Findings(Table):
     """The findings of several checks."""
 
     columns = ("id", "subject", "severity", "found", "hint")
+
+    def _rows_shown(self) -> list[Finding]:
+        """Checks of one family that say the same, one after another, are one row: `values-… (29 checks)`."""
+        shown = []
+        for (family, *_), group in groupby(self.rows, _said):
+            rows = list(group)
+            shown += rows if len(rows) < 4 else [replace(rows[0], id=f"{family}-… ({len(rows)} checks)")]
+        return shown
 
     @property
     def errors(self) -> list[Finding]:

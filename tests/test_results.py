@@ -190,3 +190,14 @@ def test_rows_are_a_frame_for_who_wants_to_filter_them() -> None:
     table = Findings("Checks", [Finding("a", "dc1", "ok", "x"), Finding("b", "dc2", "error", "y", "z")])
     assert list(table.frame().query("severity == 'error'").id) == ["b"]
     assert list(Findings("Checks").frame().columns) == list(Findings.columns)
+
+
+def test_a_family_of_checks_that_say_the_same_is_one_row() -> None:
+    """People read one row; machines get every check, and what is not alike stays apart."""
+    alike = [Finding(f"values-{i}", "all", "ok", "so it is") for i in range(5)]
+    findings = Findings("T", [*alike, Finding("values-x", "all", "error", "it is not", "mend it")])
+    assert "values-… (5 checks)" in repr(findings)
+    assert "values-… (5 checks)" in findings._repr_html_()
+    assert "values-x" in repr(findings)
+    assert len(findings.data()) == 6
+    assert "values-2" in repr(Findings("T", alike[:3]))
