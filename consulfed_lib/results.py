@@ -142,6 +142,14 @@ class Table:
         )
 
 
+def several(number: int, word: str) -> str:
+    """
+    >>> several(1, "server"), several(3, "server")
+    ('1 server', '3 servers')
+    """
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
+
+
 def _said(finding: Finding) -> tuple[str, ...]:
     """Family of the check, and all that it says."""
     return finding.id.partition("-")[0], finding.subject, finding.severity, finding.found, finding.hint

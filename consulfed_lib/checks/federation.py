@@ -16,7 +16,7 @@ from ..consul import Consul
 from ..gateway import catalog_addresses, difference, listed, live_addresses
 from ..params import Cluster as ClusterParams
 from ..params import Federation
-from ..results import Finding
+from ..results import Finding, several
 from . import Check, check, run_together
 from .secrets import secret_complete, secret_copy
 
@@ -159,7 +159,7 @@ def wan_members(self: Check, subject: str, dc: Datacenter) -> Iterator[Finding]:
             "see that their gateways are up and reachable; gossip travels through them",
         )
     else:
-        yield self.ok(subject, f"{len(expected)} servers alive")
+        yield self.ok(subject, f"{several(len(expected), 'server')} alive")
 
 
 @check("federation-states", "the datacenter knows a gateway of every datacenter, with its address of now")
@@ -207,7 +207,7 @@ def node_health(self: Check, subject: str, dc: Datacenter, other: Datacenter) ->
                 subject, f"{node} of {other.name}: {why}", f"see pod {node} in {other.of.context}"
             )
             return
-    yield self.ok(subject, f"{len(other.server_names())} servers passing")
+    yield self.ok(subject, f"{several(len(other.server_names()), 'server')} passing")
 
 
 @check("primary-gateways", "a secondary's servers were started with the gateways that the primary has now")

@@ -11,7 +11,7 @@ from functools import partial
 
 from ..gateway import gateway_pods, listed, split
 from ..params import MeshGateway
-from ..results import Finding
+from ..results import Finding, several
 from . import Check, check, run_together
 from .addresses import (
     addresses_of,
@@ -174,7 +174,9 @@ def gateway_passthrough(self: Check, subject: str, target: Target) -> Iterator[F
     if unread:
         yield self.warning(subject, f"meshGateway.service.annotations {unread}", "look through it yourself")
     elif not found:
-        yield self.ok(subject, f"{len(annotations)} annotation(s), none that ends TLS or adds a header")
+        yield self.ok(
+            subject, f"{several(len(annotations), 'annotation')}, none that ends TLS or adds a header"
+        )
 
 
 BEFORE = (
