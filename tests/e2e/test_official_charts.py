@@ -19,6 +19,10 @@ VARIABLE = "CONSULFED_CHARTS"
 REQUIRED = ("0.49.8", "1.0.11", "1.9.11", "2.0.3")
 """The last release of each generation that this runbook promises; one that the folder lacks is a failure."""
 
+OLD = ("0.41.1", "0.44.0")
+"""Charts that wait, on the sandbox's Kubernetes, for what it no longer has: with ACLs for token Secrets, and for
+PodSecurityPolicies with a generated gossip key. Without both they come up, and the runbook's values fit them."""
+
 
 class OfficialChartsDidNotRun(UserWarning):
     """Nobody may think that the official charts passed when they were not there."""
@@ -51,9 +55,7 @@ def test_official_chart(
     """From nothing to a verified federation with the chart as HashiCorp ships it; run again, nothing changes."""
     assert version in charts, f"{VARIABLE} has no chart {version}; it has {', '.join(charts) or 'none'}"
     sandbox: Sandbox = request.getfixturevalue("own_sandbox")
-    params = tmp_path / "params.yaml"
-    chart = {"ref": str(charts[version]), "version": version}
-    params.write_text(yaml.safe_dump(yaml.safe_load(PARAMS.read_text()) | {"chart": chart}))
+    params = _write(tmp_path, charts[version], version)
     _give_rights(sandbox, params)
     done = sandbox.run(params, "--apply")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -69,6 +71,37 @@ def test_official_chart(
     dry = sandbox.run(params)
     assert dry.returncode == 0, dry.stdout + dry.stderr
     assert sandbox.writes() == written, "a second run and a dry run write nothing"
+
+
+@pytest.mark.parametrize("version", OLD)
+def test_an_old_official_chart(
+    version: str, charts: dict[str, Path], request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """With ACLs it is refused before anything is written, and why is said; without them it federates."""
+    if version not in charts:
+        pytest.skip(f"{VARIABLE} has no chart {version}, which is not required")
+    sandbox: Sandbox = request.getfixturevalue("own_sandbox")
+    params = _write(tmp_path, charts[version], version, gossip_encryption=False)
+    _give_rights(sandbox, params)
+    before = sandbox.writes()
+    done = sandbox.run(params, "--apply")
+    assert done.returncode == 11
+    assert "pin chart 0.48.0 or newer" in done.stderr
+    assert sandbox.writes() == before
+    params = _write(tmp_path, charts[version], version, gossip_encryption=False, acls=False)
+    done = sandbox.run(params, "--apply")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert sandbox.results()["04-verification"]["outcome"] == "verified"
+
+
+def _write(folder: Path, chart: Path, version: str, **changes: object) -> Path:
+    """The sandbox's parameters with that chart."""
+    path = folder / "params.yaml"
+    content = (
+        yaml.safe_load(PARAMS.read_text()) | {"chart": {"ref": str(chart), "version": version}} | changes
+    )
+    path.write_text(yaml.safe_dump(content))
+    return path
 
 
 def _give_rights(sandbox: Sandbox, params: Path) -> None:
