@@ -25,7 +25,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Run the notebooks of a federation in their order, and keep the record.",
     ),
     "params": ("consulfed_lib.commands:params", "Check the parameters of a federation."),
-    "rbac": ("consulfed_lib.rbac.command:rbac", "Print the rights that the runbook needs, for kubectl apply."),
+    "rbac": (
+        "consulfed_lib.rbac.command:rbac",
+        "Print the rights that the runbook needs, for kubectl apply.",
+    ),
     "sandbox": ("consulfed_lib.sandbox.commands:sandbox", "A federation to practise on, on this machine."),
 }
 """Subcommand → where it is (`module:attribute`, a click command) and its line in `consulfed --help`."""
