@@ -10,11 +10,11 @@ from .chart import ChartVersion
 from .checks import CATALOGUE
 from .checks.values import look_at_values
 from .errors import ConsulfedError, ParamsError
-from .facts import ABSENT, Datacenter, get
-from .layers import Layer, file_layer, merge, put, values_layer
-from .lint import datacenter_mistakes
 from .params import SANDBOX, Chart, Federation, load, read_yaml
 from .results import MARKS, Finding
+from .values.facts import ABSENT, Datacenter, get
+from .values.layers import Layer, file_layer, merge, put, values_layer
+from .values.lint import datacenter_mistakes
 
 FETCH = 30.0
 """Seconds that Helm may take to fetch a chart."""

@@ -21,8 +21,8 @@ import pytest
 from consulfed_lib.checks import CATALOGUE
 from consulfed_lib.checks.values import OFFLINE as OF_VALUES
 from consulfed_lib.checks.values import Judged, chart_keys
-from consulfed_lib.lint import role_mistakes
 from consulfed_lib.steps import NOTEBOOKS
+from consulfed_lib.values.lint import role_mistakes
 
 from .test_lint import CHART, FIRES, both, changed, read
 

@@ -403,7 +403,10 @@ def test_values_are_neither_in_the_arguments_nor_in_a_file(cluster, monkeypatch)
     [
         ('Apply failed with 1 conflict: conflict with "kubectl" using apps/v1 at T: .spec.replicas', True),
         ('Apply failed with 1 conflict: conflict with "argocd" using apps/v1: .spec.template.spec', False),
-        ('Apply failed with 2 conflicts: conflicts with "me":\n- .spec.replicas\n- .metadata.labels.x', False),
+        (
+            'Apply failed with 2 conflicts: conflicts with "me":\n- .spec.replicas\n- .metadata.labels.x',
+            False,
+        ),
         ("context deadline exceeded", False),
     ],
 )

@@ -12,9 +12,9 @@ import yaml
 
 import consulfed_lib.sandbox
 from consulfed_lib.chart import WINDOWS, ChartVersion
-from consulfed_lib.facts import ABSENT, FACTS, Datacenter, get
-from consulfed_lib.lint import READ_BY_TEMPLATES, misplaced, role_mistakes, unknown_keys
 from consulfed_lib.values import primary_values, secondary_values
+from consulfed_lib.values.facts import ABSENT, FACTS, Datacenter, get
+from consulfed_lib.values.lint import READ_BY_TEMPLATES, misplaced, role_mistakes, unknown_keys
 
 CHART = Path(consulfed_lib.sandbox.__file__).parent / "chart" / "consul"
 API_URL = "https://10.0.0.2:6443"

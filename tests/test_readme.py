@@ -60,9 +60,7 @@ def exit_codes() -> str:
 def checks() -> str:
     for module, _ in NOTEBOOKS.values():
         import_module(f"consulfed_lib.steps.{module}")
-    rows = [
-        f"| `{check.id}` | {check.proves} | {check.severity} |" for _, check in sorted(CATALOGUE.items())
-    ]
+    rows = [f"| `{check.id}` | {check.proves} | {check.severity} |" for _, check in sorted(CATALOGUE.items())]
     return "\n".join(["| check | what it proves when it is ok | at worst |", "|---|---|---|", *rows])
 
 

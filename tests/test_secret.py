@@ -19,7 +19,7 @@ from consulfed_lib import redact, secret
 from consulfed_lib.errors import SecretError
 from consulfed_lib.redact import Secret
 from consulfed_lib.secret import FederationSecret, find, manifest, read, same
-from consulfed_lib.secret_faults import Fault, expected_keys, faults, mended_by_helm
+from consulfed_lib.secret.faults import Fault, expected_keys, faults, mended_by_helm
 
 from .conftest import Authority, secret_object
 

@@ -11,7 +11,7 @@ from ..params import Cluster as ClusterParams
 from ..params import Federation
 from ..results import Finding
 from ..secret import FederationSecret, find, read, same
-from ..secret_faults import Fault, faults
+from ..secret.faults import Fault, faults
 from . import Check, check
 
 

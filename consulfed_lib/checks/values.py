@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ConsulfedError
-from ..facts import Datacenter
-from ..lint import Mistake, role_mistakes, unknown
 from ..params import Federation
 from ..results import Finding
 from ..values import Merged, datacenter, merged
+from ..values.facts import Datacenter
+from ..values.lint import Mistake, role_mistakes, unknown
 from . import Check, Worst, check
 
 UNKNOWN_URL = "https://taken-from-the-kubeconfig.invalid"

@@ -14,7 +14,7 @@ from ..gateway import catalog_addresses, listed
 from ..params import Cluster as ClusterParams
 from ..results import Change, Finding
 from ..secret import read
-from ..secret_faults import mended_by_helm
+from ..secret.faults import mended_by_helm
 from ..values import primary_values
 from ..waiting import Seen, wait_for
 from .base import Action, Plan, Step

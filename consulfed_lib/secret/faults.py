@@ -18,9 +18,9 @@ from typing import Any, Literal
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from .gateway import dialled_by, difference, listed, split
-from .params import Cluster, Federation
-from .secret import FederationSecret
+from ..gateway import dialled_by, difference, listed, split
+from ..params import Cluster, Federation
+from . import FederationSecret
 
 REMAKE = "let the primary's release make it again: run 01-primary-setup"
 _ROTATE = "rotate the primary's server CA (the chart's tls.caCert), then run 01, 02 and 03 again"

@@ -15,11 +15,11 @@ from typing import Any
 
 from cryptography import x509
 
-from .cluster import Cluster
-from .errors import SecretError
-from .params import Federation
-from .redact import Secret
-from .results import Table
+from ..cluster import Cluster
+from ..errors import SecretError
+from ..params import Federation
+from ..redact import Secret
+from ..results import Table
 
 MANAGED_BY = {"managed-by": "consul-k8s"}
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .chart import WINDOWS, supported_consul
+from ..chart import WINDOWS, supported_consul
 from .facts import ABSENT, FACTS, Datacenter, server_config, shown
 
 READ_BY_TEMPLATES = (

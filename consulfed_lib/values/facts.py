@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from .chart import ChartVersion
+from ..chart import ChartVersion
 
 Role = Literal["primary", "secondary"]
 

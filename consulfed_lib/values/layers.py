@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import ParamsError
-from .params import read_yaml
+from ..errors import ParamsError
+from ..params import read_yaml
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .chart import AUTOGENERATE
-from .errors import ParamsError
+from ..chart import AUTOGENERATE
+from ..errors import ParamsError
+from ..params import Cluster, Federation
 from .facts import ABSENT, FACTS, Datacenter, Role, get, server_config, shown, why
 from .layers import Layer, merge, put, read_layers
-from .params import Cluster, Federation
 
 VOLUMES = "server.extraVolumes"
 _CERTIFICATE_KEYS = ("caCert", "caKey")
