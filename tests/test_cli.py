@@ -99,15 +99,18 @@ def test_every_command_can_be_imported_and_has_help():
 
 
 def test_help_imports_nothing_heavy_and_is_quick():
-    """`--help` within 0.3 s: the best of three, since other tests use the processor as well."""
+    """`--help` within 0.3 s of processor time, the best of three: a busy machine makes it wait, not work."""
     program = "import sys; from consulfed_lib.cli import main; main(['--help']); print(*sys.modules)"
     seconds, output = [], ""
     for _ in range(3):
-        begun = time.monotonic()
+        begun = os.times()
         output = subprocess.run(
             [sys.executable, "-c", program], capture_output=True, text=True, check=True
         ).stdout
-        seconds.append(time.monotonic() - begun)
+        ended = os.times()
+        seconds.append(
+            ended.children_user + ended.children_system - begun.children_user - begun.children_system
+        )
     assert "sandbox" in output
     for heavy in ("aiohttp", "pandas", "kubernetes", "pydantic", "papermill", "IPython", "yaml"):
         assert heavy not in output.split()
