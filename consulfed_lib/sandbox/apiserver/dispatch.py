@@ -223,7 +223,8 @@ class Dispatcher:
     async def _stream(self, call: _Call, pod: Object) -> web.StreamResponse:
         request, info = call.request, call.info
         if info.sub != "log" and info.verb != "create":
-            # A WebSocket begins with a GET; from 1.35 on that must not open what only who may create may open.
+            # A WebSocket begins with a GET. From 1.35 on it takes the right to create as well; that is asked for here
+            # already, so that rights that are enough here are enough there.
             asked = replace(attributes_of(info), verb="create")
             if not self._cluster.authorizer.allowed(call.user, asked)[0]:
                 raise refusal(call.user, asked)

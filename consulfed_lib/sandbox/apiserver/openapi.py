@@ -72,7 +72,7 @@ def document(registry: Registry, place: str) -> dict[str, Any] | None:
             }
     return {
         "openapi": "3.0.0",
-        "info": {"title": "Kubernetes", "version": "v1.35.0"},
+        "info": {"title": "Kubernetes", "version": "v1.33.0"},
         "paths": paths,
         "components": {"schemas": schemas},
     }
