@@ -15,7 +15,13 @@ from ..controllers.client import DELETED, KubeClient, KubeError, Object, object_
 from ..layout import ClusterLayout
 from ..node.consul_http import ConsulError
 from ..node.workload import Container, Job
-from .cleanup import delete_completed_job, gateway_cleanup, gateway_resources, tls_init_cleanup
+from .cleanup import (
+    delete_completed_job,
+    gateway_cleanup,
+    gateway_cleanup_custom,
+    gateway_resources,
+    tls_init_cleanup,
+)
 from .config_entries import ConfigEntrySync
 from .create_federation_secret import create_federation_secret
 from .gateways import GatewayRegistrar
@@ -54,7 +60,7 @@ JOBS: Mapping[str, Job] = {
     "create-federation-secret": _job(create_federation_secret),
     "gateway-resources": _job(gateway_resources),
     "gateway-cleanup": _job(gateway_cleanup),
-    "gateway-cleanup-custom": _job(gateway_cleanup),
+    "gateway-cleanup-custom": _job(gateway_cleanup_custom),
 }
 """`component` label of a Job's pod → its work; exit code 0, or 1 with the cause in the last log line."""
 

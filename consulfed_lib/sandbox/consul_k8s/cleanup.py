@@ -79,6 +79,7 @@ _GATEWAY = ("gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1")
 """Charts since 1.8 install the first version, older ones the second."""
 
 _CONSUL = ("consul.hashicorp.com/v1alpha1",)
+_CUSTOM = ("consul.hashicorp.com/v1beta1",)
 
 
 async def gateway_resources(container: Container, log: JobLog) -> None:
@@ -125,9 +126,18 @@ async def _ensure(container: Container, versions: tuple[str, ...], plural: str, 
 
 async def gateway_cleanup(container: Container, log: JobLog) -> None:
     """Delete what gateway_resources made."""
+    await _clean_up(container, log, _GATEWAY, "gatewayclasses")
+
+
+async def gateway_cleanup_custom(container: Container, log: JobLog) -> None:
+    """The same for Consul's own copy of the Gateway API (charts from 2.0 on); its account may touch no other."""
+    await _clean_up(container, log, _CUSTOM, "customgatewayclasses")
+
+
+async def _clean_up(container: Container, log: JobLog, classes: tuple[str, ...], class_plural: str) -> None:
     given = options(container)
     for versions, plural, flag in (
-        (_GATEWAY, "gatewayclasses", "gateway-class-name"),
+        (classes, class_plural, "gateway-class-name"),
         (_CONSUL, "gatewayclassconfigs", "gateway-class-config-name"),
     ):
         if given.flag(flag):
