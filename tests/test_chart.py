@@ -10,10 +10,14 @@ from consulfed_lib import chart, cluster, gateway
 from consulfed_lib.chart import (
     NEWEST_MAJOR,
     OLDEST,
+    WINDOWS,
     ChartVersion,
+    chart_mistakes,
     federation_secret_name,
     fullname,
     longest_fullname,
+    supported_consul,
+    supported_kubernetes,
 )
 
 
@@ -98,3 +102,101 @@ def test_the_secrets_suffix_comes_after_the_truncation():
 def test_the_longest_full_name_leaves_room_for_the_jobs_suffix(gossip, longest):
     """A Job's name becomes a label of its pod, and a label has at most 63 characters."""
     assert longest_fullname(gossip) == longest
+
+
+# Generations
+
+
+@pytest.mark.parametrize(
+    ("switch", "last_without", "first_with"),
+    [
+        ("has_controller_section", "0.24.1", "0.25.0"),
+        ("exports_generated_key", "0.36.0", "0.37.0"),
+        ("finds_generated_key", "0.43.0", "0.44.0"),
+        ("secret_waits_for_rollout", "0.48.0", "0.49.0"),
+        ("mode_in_values", "0.30.0", "0.29.0"),
+        ("has_client_agents", "1.0.0", "0.49.8"),
+        ("needs_bootstrap_expect", "0.28.0", "0.27.0"),
+    ],
+)
+def test_a_switch_turns_between_two_released_versions(switch, last_without, first_with):
+    """Read in values.yaml and the templates of both."""
+    assert not getattr(ChartVersion.parse(last_without), switch)
+    assert getattr(ChartVersion.parse(first_with), switch)
+
+
+@pytest.mark.parametrize("path", WINDOWS)
+def test_a_key_is_known_from_its_first_version_until_its_last(path):
+    """The version that no longer has it is not among them."""
+    since, before = WINDOWS[path]
+    assert since or before
+    if since:
+        assert ChartVersion.parse(since).knows(path)
+        assert not ChartVersion.parse("0.21.0").knows(path)
+    if before:
+        assert not ChartVersion.parse(before).knows(path)
+
+
+def test_a_chart_that_cannot_federate_is_a_mistake(raw):
+    """So is what is no version; a chart that can is none."""
+    assert chart_mistakes(raw) == []
+    raw["chart"]["version"] = "0.20.1"
+    assert chart_mistakes(raw) == ["chart.version: 0.20.1 cannot federate; expected 0.21.0 or newer"]
+    raw["chart"]["version"] = "latest"
+    (line,) = chart_mistakes(raw)
+    assert line.startswith("chart.version: ")
+
+
+@pytest.mark.parametrize(
+    ("version", "changes", "words"),
+    [
+        ("0.36.0", {}, "0.37.0"),
+        ("0.36.0", {"gossip_encryption": False}, ""),
+        ("0.36.0", {"gossip_key": {"secret": "own"}}, ""),
+        ("0.37.0", {}, ""),
+        ("0.43.0", {"global_name": "mesh"}, "'mesh'"),
+        ("0.43.0", {"global_name": ""}, "'consul-consul'"),
+        ("0.43.0", {"global_name": "mesh", "fullname_override": "consul"}, ""),
+        ("0.43.0", {"global_name": "mesh", "gossip_key": {"secret": "own"}}, ""),
+        ("0.44.0", {"global_name": "mesh"}, ""),
+    ],
+)
+def test_a_generated_gossip_key_needs_a_chart_that_hands_it_on(raw, version, changes, words):
+    """Before 0.37.0 no secret had it; before 0.44.0 the Job looked for it under one name only (#1196)."""
+    raw["chart"]["version"] = version
+    found = chart_mistakes(raw | changes)
+    assert len(found) == bool(words)
+    assert all(words in line and line.startswith("gossip_encryption: ") for line in found)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"chart": "x"}, {"chart": {}}, {"chart": {"version": 1.9}}, {"primary": "x", "chart": {"version": "0.43.0"}},
+     {"global_name": 5, "chart": {"version": "0.43.0"}}],
+)  # fmt: skip
+def test_what_has_another_type_is_left_to_the_model(raw, changes):
+    """Its mistake is told there, once."""
+    assert chart_mistakes(raw | changes) == []
+
+
+def test_each_minor_version_of_a_chart_has_its_consul():
+    """The versions that go together, as the charts and HashiCorp's compatibility pages have them."""
+    found = {
+        text: supported_consul(ChartVersion.parse(text)) for text in ("0.21.0", "0.49.8", "1.0.11", "2.0.3")
+    }
+    assert found == {
+        "0.21.0": ("1.7",),
+        "0.49.8": ("1.11", "1.12", "1.13"),
+        "1.0.11": ("1.14",),
+        "2.0.3": ("2.0",),
+    }
+    minors = [f"0.{n}.0" for n in range(21, 50)] + [f"1.{n}.0" for n in range(10)]
+    assert all(supported_consul(ChartVersion.parse(text)) for text in minors)
+    assert supported_consul(ChartVersion.parse("2.9.0")) == ()
+
+
+def test_kubernetes_is_compared_only_where_a_range_is_known():
+    """1.4 to 1.9 are given; of 1.6 HashiCorp says nothing, so nothing is said."""
+    assert supported_kubernetes(ChartVersion.parse("1.9.11")) == ((1, 30), (1, 34))
+    assert supported_kubernetes(ChartVersion.parse("0.30.0")) == ((1, 13), (1, 21))
+    assert supported_kubernetes(ChartVersion.parse("1.6.0")) is None

@@ -11,8 +11,10 @@ import pytest
 import yaml
 
 import consulfed_lib.sandbox
+from consulfed_lib.errors import ParamsError
 from consulfed_lib.places import find_program
-from consulfed_lib.values import primary_values, secondary_values
+from consulfed_lib.values import consul_domain, primary_values, secondary_values
+from consulfed_lib.values.facts import ABSENT, get
 
 CHART = Path(consulfed_lib.sandbox.__file__).parent / "chart" / "consul"
 API_URL = "https://10.0.0.2:6443"
@@ -165,6 +167,208 @@ def test_each_call_makes_values_of_its_own(federation):
     one, other = primary_values(params), primary_values(params)
     one["global"]["tls"]["enabled"] = False
     assert other["global"]["tls"]["enabled"]
+
+
+# Generations
+
+
+@pytest.mark.parametrize(
+    ("version", "path", "primarys", "secondarys"),
+    [
+        # path → what each role's values have there
+        ("0.24.1", "controller.enabled", ABSENT, ABSENT),
+        ("0.25.0", "controller.enabled", True, True),
+        ("0.49.8", "controller.enabled", True, True),
+        ("1.0.0", "controller.enabled", ABSENT, ABSENT),
+        ("0.29.0", "meshGateway.globalMode", "remote", "remote"),
+        ("0.30.0", "meshGateway.globalMode", ABSENT, ABSENT),
+        ("0.27.0", "server.bootstrapExpect", 1, 1),
+        ("0.28.0", "server.bootstrapExpect", ABSENT, ABSENT),
+        ("0.40.0", "global.federation.primaryDatacenter", ABSENT, ABSENT),
+        ("0.41.0", "global.federation.primaryDatacenter", ABSENT, "dc1"),
+        ("0.41.1", "global.federation.k8sAuthMethodHost", ABSENT, ABSENT),
+        ("0.42.0", "global.federation.k8sAuthMethodHost", ABSENT, API_URL),
+        ("2.0.3", "global.federation.k8sAuthMethodHost", ABSENT, API_URL),
+    ],
+)
+def test_each_generation_gets_the_keys_that_it_has(both, version, path, primarys, secondarys):
+    """At the version where a key came or went, and at the one beside it."""
+    own_key = {"secret": "own", "key": "k"}
+    values = both(version, gossip_key=own_key, proxy_defaults_mode="remote")
+    assert [get(each, path) for each in values] == [primarys, secondarys]
+
+
+# Options
+
+
+def test_a_gossip_key_of_ones_own_is_named_in_the_primary_only(both):
+    """Secondaries take it, as any other, from the federation secret."""
+    ours, theirs = both(gossip_key={"secret": "own", "key": "k"})
+    assert ours["global"]["gossipEncryption"] == {"secretName": "own", "secretKey": "k"}
+    assert theirs["global"]["gossipEncryption"]["secretName"] == "consul-federation"
+
+
+@pytest.mark.parametrize(
+    ("gateway", "expected"),
+    [
+        ({}, {}),
+        ({"service": "LoadBalancer", "port": 8443}, {"service": {"port": 8443}}),
+        (
+            {"service": "NodePort", "node_port": 30443},
+            {"service": {"type": "NodePort", "port": 443, "nodePort": 30443}},
+        ),
+        (
+            {"service": "ClusterIP", "wan_address": "NodeIP", "wan_port": 8443},
+            {
+                "service": {"type": "ClusterIP", "port": 443},
+                "wanAddress": {"source": "NodeIP", "port": 8443},
+            },
+        ),
+        ({"wan_address": "NodeName"}, {"wanAddress": {"source": "NodeName", "port": 443}}),
+        ({"replicas": 2}, {"replicas": 2}),
+    ],
+)
+def test_the_gateway_is_what_the_parameters_say(both, gateway, expected):
+    """What is the chart's default is not said again."""
+    for values in both(mesh_gateway=gateway):
+        assert values["meshGateway"] == GATEWAY | expected
+
+
+def test_each_datacenter_has_a_static_address_of_its_own(both):
+    """Another one's name would lead every connection astray."""
+    primary = {"context": "one", "datacenter": "dc1", "mesh_gateway": {"static": "gw1.example"}}
+    secondary = {"context": "two", "datacenter": "dc2", "mesh_gateway": {"static": "gw2.example"}}
+    shared = {"wan_address": "Static", "wan_port": 8443}
+    values = both(primary=primary, secondaries=[secondary], mesh_gateway=shared)
+    found = [each["meshGateway"]["wanAddress"] for each in values]
+    assert found == [{"source": "Static", "port": 8443, "static": f"gw{n}.example"} for n in (1, 2)]
+
+
+def test_a_full_name_override_is_the_charts_key(both):
+    """It beats `global.name`, in the chart as in the name of the secret."""
+    ours, theirs = both(fullname_override="mesh")
+    assert ours["fullnameOverride"] == theirs["fullnameOverride"] == "mesh"
+    assert theirs["server"]["extraVolumes"][0]["name"] == "mesh-federation"
+
+
+# Values of the user's own
+
+
+def conflicts(make: Any) -> list[str]:
+    """The lines of the one error; none when there is none."""
+    try:
+        make()
+    except ParamsError as error:
+        return list(error.details)
+    return []
+
+
+def test_the_nearer_value_wins_and_ours_lie_over_all(both, tmp_path):
+    """Files of the federation, its values, files of the cluster, its values: each over the one before."""
+    layers = [{"ui": {"enabled": n}, "dns": {f"layer{n}": n}} for n in range(4)]
+    files = []
+    for n in (0, 2):
+        files.append(tmp_path / f"{n}.yaml")
+        files[-1].write_text(yaml.safe_dump(layers[n]))
+    secondary = {"context": "two", "datacenter": "dc2", "values_files": [str(files[1])], "values": layers[3]}
+    ours, theirs = both(values_files=[str(files[0])], values=layers[1], secondaries=[secondary])
+    assert ours["ui"] == {"enabled": 1}
+    assert theirs["ui"] == {"enabled": 3}
+    assert set(theirs["dns"]) == {"layer0", "layer1", "layer2", "layer3"}
+    assert theirs["meshGateway"] == GATEWAY
+
+
+def test_what_ours_and_the_users_values_both_say_is_no_conflict(both):
+    """A file made after HashiCorp's page may repeat what federation needs, and add to the same mappings."""
+    page = {
+        "global": {"tls": {"enabled": True, "httpsOnly": False}, "federation": {"enabled": True}},
+        "meshGateway": {"enabled": True, "replicas": 1, "service": {"annotations": "a: b"}},
+    }
+    for values in both(values=page):
+        assert values["global"]["tls"]["httpsOnly"] is False
+        assert values["meshGateway"]["service"] == {"annotations": "a: b", "port": 443}
+
+
+def test_every_conflict_is_named_with_both_sides(both, tmp_path):
+    """The file or the parameter on one side, the reason on the other; all in one error."""
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "global: {tls: {enabled: false}, adminPartitions: {enabled: true}}\nserver: {replicas: 5}\n"
+    )
+    found = conflicts(lambda: both(values_files=[str(file)], values={"connectInject": False}))
+    assert len(found) == 4
+    assert all("federation needs" in line or "the parameter `servers`" in line for line in found)
+    for line in found:
+        assert line.startswith(
+            "values says connectInject: false" if "connectInject" in line else f"values_files[0] {file}"
+        )
+    (tls,) = [line for line in found if "global.tls.enabled" in line]
+    assert tls.endswith(
+        "says global.tls.enabled: false; federation needs true: federation works with TLS only"
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"global": {"name": "other"}}, "`global_name`"),
+        ({"fullnameOverride": "other"}, "`fullname_override`"),
+        ({"global": {"datacenter": "dc9"}}, "`primary.datacenter`"),
+        ({"global": {"acls": {"manageSystemACLs": False}}}, "`acls`"),
+        ({"global": {"gossipEncryption": {"secretName": "x"}}}, "`gossip_key.secret`"),
+        ({"global": {"tls": None}}, "a mapping"),
+        ({"server": {"replicas": 3}}, "`servers`"),
+        ({"server": {"extraVolumes": "x"}}, "a list"),
+        ({"server": {"extraConfig": '{"primary_datacenter": "dc1"}'}}, "server.extraConfig"),
+        ({"meshGateway": {"service": {"type": "NodePort"}}}, "`mesh_gateway.service`"),
+        ({"meshGateway": {"wanAddress": {"source": "Static"}}}, "`mesh_gateway.wan_address`"),
+        ({"server": {"updatePartition": 1}}, "#1466"),
+        ({"externalServers": {"enabled": True}}, "its servers"),
+        ({"global": {"federation": {"primaryDatacenter": "dc1"}}}, "#1873"),
+    ],
+)
+def test_a_value_that_federation_cannot_live_with_is_refused(both, values, words):
+    """Also where the key is a parameter's and the parameter leaves it out: it would be read all the same."""
+    (line,) = conflicts(lambda: both(values=values))
+    assert line.startswith("values ")
+    assert words in line
+
+
+def test_without_acls_the_users_values_cannot_turn_them_on(both):
+    """The other datacenters would not follow."""
+    (line,) = conflicts(lambda: both(acls=False, values={"global": {"acls": {"manageSystemACLs": True}}}))
+    assert "the parameter `acls` makes it false" in line
+
+
+def test_volumes_of_the_users_own_come_before_ours(both):
+    """A list is otherwise replaced as a whole, and servers would not know the primary."""
+    mine = {"type": "secret", "name": "audit", "load": True}
+    ours, theirs = both(values={"server": {"extraVolumes": [mine]}})
+    assert ours["server"]["extraVolumes"] == [mine]
+    assert [each["name"] for each in theirs["server"]["extraVolumes"]] == ["audit", "consul-federation"]
+
+
+def test_our_volume_written_by_the_user_too_stands_there_once(both):
+    """The same as on the page is one volume; another of the same name would be refused by Kubernetes."""
+    volume = secondary()["server"]["extraVolumes"][0]
+    own = {"context": "two", "datacenter": "dc2", "values": {"server": {"extraVolumes": [volume]}}}
+    assert both(secondaries=[own])[1]["server"]["extraVolumes"] == [volume]
+    own["values"] = {"server": {"extraVolumes": [volume | {"load": False}]}}
+    (line,) = conflicts(lambda: both(secondaries=[own]))
+    assert line.startswith("secondaries[0].values has consul-federation as server.extraVolumes[0]")
+
+
+def test_a_date_and_a_number_as_key_are_what_helm_reads(both):
+    """YAML has them, JSON, in which Helm gets the values, has not."""
+    values = both(values=yaml.safe_load("server: {annotations: {since: 2024-01-31, 8080: x}}"))[0]
+    assert values["server"]["annotations"] == {"since": "2024-01-31", "8080": "x"}
+    json.dumps(values)
+
+
+def test_the_domain_is_the_charts_default_or_the_users(both):
+    """Certificates and routes of gateways are made of it."""
+    assert [consul_domain(each) for each in both()] == ["consul", "consul"]
+    assert [consul_domain(each) for each in both(values={"global": {"domain": "mesh"}})] == ["mesh", "mesh"]
 
 
 # The chart
