@@ -90,7 +90,7 @@ def test_our_values_are_all_known_to_each_official_chart(both, chart):
     assert line.endswith("it belongs under global")
 
 
-OFFICIAL = charts()[1:] or [
+OFFICIAL: list[Any] = charts()[1:] or [
     pytest.param(
         CHART, marks=pytest.mark.skip(reason="CONSULFED_CHARTS is not set: no official chart was linted")
     )
