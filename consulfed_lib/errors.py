@@ -61,7 +61,7 @@ class ParamsError(ConsulfedError):
 
 
 class PreflightError(ConsulfedError):
-    """A cluster is not ready for the change; nothing was written."""
+    """A cluster is not ready for the change; the notebook that says so wrote nothing."""
 
     exit_code = 11
 

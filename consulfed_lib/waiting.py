@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from .errors import WaitTimeoutError
+from .errors import ClusterError, WaitTimeoutError
 
 HEARTBEAT = 15.0
 """Seconds without a change after which a wait says again that it waits, and for what."""
@@ -17,6 +17,16 @@ class Seen(NamedTuple):
 
     done: bool
     state: str
+
+
+def _looked(look: Callable[[], Seen]) -> Seen:
+    """One look. An API server that is busy, restarts or drops a connection is a state of the world, too."""
+    try:
+        return look()
+    except ClusterError as error:
+        if error.status is None or error.status == 429 or error.status >= 500:
+            return Seen(False, error.found)
+        raise
 
 
 def nap(seconds: float) -> None:
@@ -38,7 +48,7 @@ def wait_for(
 
     Args:
         what: what is waited for, as it stands in the progress lines and in the error.
-        look: one look; it may raise, and then the wait ends with that error.
+        look: one look; what it raises ends the wait, but for a cluster that does not answer for a moment.
         timeout: deadline in seconds.
         until_changed: blocks until something may have changed, at most the seconds that it is given;
             `Bell.wait` of a watched cluster, or `nap`.
@@ -51,7 +61,7 @@ def wait_for(
     start, told = clock(), 0.0
     last = None
     while True:
-        seen = look()
+        seen = _looked(look)
         elapsed = clock() - start
         if seen.done:
             if last is not None:

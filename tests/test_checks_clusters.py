@@ -770,3 +770,33 @@ def test_a_namespace_that_would_refuse_the_charts_pods_is_a_warning(target, api,
 def test_a_namespace_that_is_not_there_yet_enforces_nothing(target):
     """And Helm need not render anything then."""
     assert only(pod_security.pod_security("dc1", target)).severity == "ok"
+
+
+def test_a_secret_that_the_parameters_refer_to_is_not_left_over(aimed, api):
+    """Its maker was told to put it there; a hint to delete it would cost a key."""
+    there = named("consul-gossip-encryption-key", "consul-bootstrap-acl-token")
+    api.answers[f"GET {CONSUL}/secrets"] = lambda asked: no_release(asked) or there
+    own = {
+        "global": {
+            "acls": {"bootstrapToken": {"secretName": "consul-bootstrap-acl-token", "secretKey": "token"}}
+        }
+    }
+    looked = aimed(gossip_key={"secret": "consul-gossip-encryption-key"}, values=own)
+    assert only(existing.leftovers("dc1", looked)).severity == "ok"
+
+
+def test_gossip_that_is_said_to_be_off_is_off(aimed, api):
+    """Also where the user's own values say so in the chart's words."""
+    looked = aimed(gossip_encryption=False, values={"global": {"gossipEncryption": {"autoGenerate": False}}})
+    looked_values = dict(looked.values())
+    record = stored(3, runner=gone(), **looked_values)
+    api.answers[f"GET {CONSUL}/secrets"] = 200, {"items": [record]}
+    assert only(existing.existing_release("dc1", looked)).severity == "ok"
+
+
+def test_nodes_that_are_made_on_demand_are_only_warned_of(aimed, api):
+    """Karpenter and its kind add a node when a pod needs one."""
+    made = node("a")
+    made["metadata"]["labels"] = {"karpenter.sh/nodepool": "default"}
+    api.answers["GET /api/v1/nodes"] = listed(made)
+    assert only(clusters.capacity("dc1", aimed(servers=3))).severity == "warning"

@@ -142,9 +142,17 @@ def test_another_type_is_a_warning_where_the_run_changes_it(aimed, installed, ol
         (service("ClusterIP"), {"mesh_gateway": {"service": "ClusterIP", "wan_address": "NodeIP"}}, "ok"),
     ],
 )
-def test_a_cluster_ip_is_announced_to_nobody(aimed, found, changes, severity):
+def test_a_cluster_ip_is_announced_to_nobody(aimed, installed, found, changes, severity):
     """consul-k8s would put it into the federation secret without a word."""
+    installed()
     assert only(gateway_source, aimed(found, **changes)).severity == severity
+
+
+def test_what_the_run_changes_is_judged_as_it_will_be(aimed, installed):
+    """From ClusterIP or node ports to load balancers: that is the mending."""
+    installed({}, "1.9.10")
+    assert only(gateway_source, aimed(service("ClusterIP"))).severity == "ok"
+    assert only(gateway_node_port, aimed(service("NodePort"))).severity == "ok"
 
 
 # Node ports

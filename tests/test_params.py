@@ -426,3 +426,11 @@ def test_an_injected_name_that_does_not_exist_is_a_mistake(raw: dict[str, Any]) 
     with pytest.raises(ParamsError, match="acl: unknown key") as caught:
         from_notebook({**raw, "acl": False, "PAPERMILL_OUTPUT_PATH": "x", "In": [cell]})
     assert "PAPERMILL" not in str(caught.value)
+
+
+def test_a_template_that_is_not_quoted_is_a_mistake_with_its_place(tmp_path, no_kubeconfig):
+    """YAML takes `{{ … }}` for a mapping as a key, which nothing can look up."""
+    path = tmp_path / "values.yaml"
+    path.write_text("server:\n  image: {{ .Values.x }}\n")
+    with pytest.raises(ValueError, match="put templates"):
+        params.read_yaml(path)

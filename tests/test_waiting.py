@@ -129,3 +129,26 @@ def test_a_nap_is_short(monkeypatch):
 def test_the_clock_of_a_real_wait_is_not_the_wall_clock():
     """A clock that is set while we wait must not end the wait, nor make it endless."""
     assert inspect.signature(wait_for).parameters["clock"].default is time.monotonic
+
+
+@pytest.mark.parametrize("status", [None, 429, 500, 503])
+def test_a_cluster_that_does_not_answer_for_a_moment_is_a_state(status: int | None) -> None:
+    """An API server that restarts ends no wait; what it refuses does."""
+    world = World(OPEN)
+    errors = [ClusterError("it restarts", status=status)]
+
+    def look() -> Seen:
+        if errors:
+            raise errors.pop()
+        return world.look()
+
+    took = wait_for(
+        "the door",
+        look,
+        10,
+        until_changed=world.until_changed,
+        report=world.lines.append,
+        clock=lambda: world.now,
+    )
+    assert took == 1
+    assert "it restarts" in world.lines[0]

@@ -176,7 +176,9 @@ def capacity(self: Check, subject: str, target: Target) -> Iterator[Finding]:
     found = f"{usable} {'node' if usable == 1 else 'nodes'} can run servers, {wanted} wanted"
     if usable < (wanted if spread else 1):
         whys = "; ".join(f"{name} {why}" for name, why in sorted(barred.items())[:5])
-        yield self.error(
+        # Servers that run already need no other node; and where nodes are made on demand, more will come.
+        report = self.warning if target.release() or _makes_nodes(nodes) else self.error
+        yield report(
             subject,
             found + (f": {whys}" if whys else ""),
             "add nodes, or ask for fewer `servers`; server.nodeSelector, .tolerations and .affinity can be given"
@@ -188,6 +190,17 @@ def capacity(self: Check, subject: str, target: Target) -> Iterator[Finding]:
         )
     else:
         yield self.ok(subject, found)
+
+
+def _makes_nodes(nodes: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether something in the cluster makes nodes when pods need them, by the labels that it gives them."""
+    marks = (
+        "karpenter.sh/",
+        "karpenter.azure.com/",
+        "cloud.google.com/gke-provisioning",
+        "eks.amazonaws.com/compute-type",
+    )
+    return any(label.startswith(marks) for node in nodes for label in node["metadata"].get("labels") or {})
 
 
 def _yaml(target: Target, path: str) -> Any:

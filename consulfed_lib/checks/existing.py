@@ -97,6 +97,7 @@ def _another_role(target: Target, values: Mapping[str, Any]) -> str:
     """How an installed release differs from what the parameters make of its cluster; empty when it fits."""
     params, there = target.params, values.get("global", {})
     federation, gossip = there.get("federation", {}), there.get("gossipEncryption") or {}
+    encrypted = bool(gossip.get("autoGenerate") or gossip.get("secretName"))
     primary = target.is_primary
     if there.get("datacenter") != target.of.datacenter:
         return f"is datacenter {there.get('datacenter')!r}, not {target.of.datacenter!r}"
@@ -111,8 +112,8 @@ def _another_role(target: Target, values: Mapping[str, Any]) -> str:
     acls = bool(there.get("acls", {}).get("manageSystemACLs"))
     if acls != params.acls:
         return f"has ACLs {_on(acls)}, the parameters have acls {_on(params.acls)}"
-    if bool(gossip) != params.gossip_encryption:
-        now, wanted = _on(bool(gossip)), _on(params.gossip_encryption)
+    if encrypted != params.gossip_encryption:
+        now, wanted = _on(encrypted), _on(params.gossip_encryption)
         return f"has gossip encryption {now}, the parameters have gossip_encryption {wanted}"
     if primary and (now := gossip.get("secretName") or "") != params.gossip_key.secret:
         # Members with another key do not hear each other.
@@ -182,6 +183,7 @@ def crds(self: Check, subject: str, target: Target) -> Iterator[Finding]:
     if (
         installed
         and installed.status == "deployed"
+        and not target.params.chart.parsed.mode_in_values
         and not any(each["name"] == f"proxydefaults{_CRDS}" for each in consuls)
     ):
         wrong.append(
@@ -259,6 +261,10 @@ def leftovers(self: Check, subject: str, target: Target) -> Iterator[Finding]:
             f"{name}-gossip-encryption-key",
             f"{name}-acl-replication-acl-token",
         }
+        old -= {
+            target.value(f"global.{path}.secretName")
+            for path in ("gossipEncryption", "tls.caCert", "tls.caKey", "acls.bootstrapToken")
+        }  # what the parameters themselves refer to was put there on purpose
         # Releases are the largest Secrets by far, and none of them is meant.
         secrets = target.list("secrets", of.namespace, "owner!=helm", whole=False)
         there = sorted(old & {secret["metadata"]["name"] for secret in secrets})

@@ -72,7 +72,9 @@ def gateway_source(self: Check, subject: str, target: Target) -> Iterator[Findin
     if gateway.wan_address != "Service":
         yield self.ok(subject, f"it announces {_source(gateway)}")
         return
-    kind = service["spec"].get("type", "ClusterIP") if service else gateway.service
+    kind = gateway.service
+    if service and not _will_change(target):
+        kind = service["spec"].get("type", "ClusterIP")
     if kind in ("LoadBalancer", "NodePort"):
         yield self.ok(subject, f"it announces the address of its {kind}")
     else:
@@ -92,8 +94,8 @@ def _source(gateway: MeshGateway) -> str:
 def gateway_node_port(self: Check, subject: str, target: Target) -> Iterator[Finding]:
     gateway, service = gateway_of(target), service_of(target)
     kind = service["spec"].get("type", "ClusterIP") if service else gateway.service
-    if "NodePort" not in (kind, gateway.service):
-        yield self.ok(subject, f"not needed: others reach it by {kind}")
+    if gateway.service != "NodePort":
+        yield self.ok(subject, f"not needed: others reach it by {gateway.service}")
         return
     wanted = gateway.node_port
     ports = {port.get("nodePort") for port in service["spec"].get("ports") or []} if service else set()

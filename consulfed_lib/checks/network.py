@@ -6,19 +6,23 @@ of each datacenter open TLS connections through the gateways of the others, end 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from urllib.parse import urlsplit
 
 from ..cluster import Cluster
+from ..errors import WaitTimeoutError
 from ..gateway import join, listed, live_addresses, split
 from ..params import Cluster as ClusterParams
 from ..probe import Outcome, Place, Pod, dialable, probe_all, server_places
 from ..results import Finding
 from ..values import consul_domain, merged
+from ..waiting import Seen, wait_for
 from . import Check, check, run_together
-from .network_words import API, GATEWAY, REACHED
+from .network_words import API, GATEWAY, MAY_COME, REACHED
 from .target import Target
 
 Outcomes = Mapping[tuple[str, str], Outcome]
@@ -246,17 +250,38 @@ def look_at_api(primary: Target, secondary: Target) -> list[Finding]:
 
 
 def look_before_install(
-    primary: Target, secondary: Target, ca_pem: str | None, image: str = ""
+    primary: Target, secondary: Target, ca_pem: str | None, image: str = "", patience: float = 0
 ) -> list[Finding]:
-    """The secondary's way to the primary's gateways while it has no server: by a Pod that is made for that."""
+    """The secondary's way to the primary's gateways, by a Pod that is made for that while no server is there.
+
+    Args:
+        patience: seconds for which what may still come is tried again.
+    """
     way = route(secondary, primary, ca_pem)
     subject = f"{secondary.of.datacenter} → {primary.of.datacenter}"
-    if places := server_places(secondary.cluster, secondary.of.namespace, secondary.of.release):
-        return gateway_from_secondary(subject, way, partial(way.probed, places))
+    places = server_places(secondary.cluster, secondary.of.namespace, secondary.of.release)
     deadline = secondary.params.timeouts.ready
-    return gateway_from_secondary(
-        subject, way, lambda: way.probed_by(pod_for(secondary, way, image), deadline)
-    )
+    outcomes: dict[tuple[str, str], Outcome] = {}
+
+    def look() -> Seen:
+        outcomes.clear()
+        outcomes.update(
+            way.probed(places) if places else way.probed_by(pod_for(secondary, way, image), deadline)
+        )
+        late = [f"{at}: {o.kind}" for (_, at), o in outcomes.items() if o.kind in MAY_COME]
+        return Seen(not late, ", ".join(late) or "reached")
+
+    def tried() -> Outcomes:
+        with suppress(WaitTimeoutError):
+            wait_for(f"{subject}: gateways", look, patience, until_changed=_pause)
+        return outcomes
+
+    return gateway_from_secondary(subject, way, tried)
+
+
+def _pause(left: float) -> None:
+    """Nobody tells when a network opens; a Pod every two seconds is not too much for a cluster."""
+    time.sleep(min(left, 2.0))
 
 
 # Words

@@ -9,6 +9,9 @@ REACHED = {
     "tls": "answers with the certificate of {name}",
     "unchecked": "answers in TLS as {name}",
 }
+MAY_COME = {"refused", "timeout", "no-route", "unknown-name", "silent", "closed"}
+"""What a new load balancer shows until its name is known and its first target healthy: minutes, on some clouds."""
+
 GATEWAY: dict[str, tuple[str, str]] = {
     "http": (
         "{at} has the right certificate but speaks HTTP ({detail}): that is Consul's API, and no mesh gateway",

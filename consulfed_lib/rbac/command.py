@@ -57,7 +57,7 @@ def rbac(
         if datacenter:
             raise click.UsageError("--datacenter chooses one of PARAMS: name that file, too")
         name = "consulfed-read-only" if read_only else "consulfed"
-        click.echo(manifest(shipped(read_only), subject, name, _heading_of_any(read_only)), nl=False)
+        click.echo(manifest(shipped(read_only), subject, name, _heading_of_any(subject, read_only)), nl=False)
         return
     from ..params import load
     from .rendered import for_federation
@@ -78,7 +78,7 @@ def rbac(
     # A name for each federation: two of them may share a cluster.
     slug = re.sub(r"[^a-z0-9]+", "-", federations[0].federation.lower()).strip("-")
     name = "-".join(part for part in ("consulfed", slug, "read-only" if read_only else "") if part)
-    text = "\n".join([*heading, _heading(read_only)])
+    text = "\n".join([*heading, _heading(subject, read_only)])
     click.echo(manifest(simplify(rules), subject, name, text), nl=False)
 
 
@@ -97,24 +97,28 @@ def _subject(service_account: str | None, user: str | None, group: str | None, r
     )
 
 
-def _heading_of_any(read_only: bool) -> str:
+def _heading_of_any(subject: Subject, read_only: bool) -> str:
     lines = [
         "For the chart that the sandbox offers, with any namespace, name and option, and thus for the whole cluster.",
         "For a chart, version and options of your own, and for no more than they need: consulfed rbac PARAMS",
     ]
-    return "\n".join([*lines, _heading(read_only)])
+    return "\n".join([*lines, _heading(subject, read_only)])
 
 
-def _heading(read_only: bool) -> str:
-    what = (
-        "Enough for `consulfed run PARAMS` (a dry run) and for `--only 04`, the verification."
-        if read_only
-        else "Enough for `consulfed run PARAMS --apply`."
-    )
+def _heading(subject: Subject, read_only: bool) -> str:
+    """What it is enough for, how it is used, and how it is taken back."""
     label = ",".join(f"{key}={value}" for key, value in LABEL.items())
+    lines = ["Enough for `consulfed run PARAMS --apply`."]
+    if read_only:
+        lines = [
+            "Enough for `consulfed run PARAMS` (a dry run) and for `--only 04`, the verification. It changes nothing",
+            "in the cluster, but it reads the Secrets beside Consul, and runs commands in the pods of its servers.",
+        ]
+    if subject.kind == "ServiceAccount":
+        lines.append(f"A token for it: kubectl --namespace {subject.namespace} create token {subject.name}")
     return "\n".join(
         [
-            what,
+            *lines,
             "Apply it as an administrator. To take it back, go by the label, because `kubectl delete -f -` would take",
             "the namespaces with it, and all that is in them:",
             "  kubectl delete clusterroles,clusterrolebindings,roles,rolebindings,serviceaccounts \\",

@@ -82,6 +82,7 @@ FACTS = (
     Fact("secrets", ("list",), notebooks=SETUP),
     Fact("secrets", _READ, ("{secret}",)),
     Fact("services", _READ, ("{fullname}-mesh-gateway",)),
+    Fact("services", _READ, ("{fullname}-ui",), "00 04"),
     Fact("jobs", ("list",), notebooks=SETUP),
     Fact("persistentvolumeclaims", ("list",), notebooks=SETUP),
     Fact("statefulsets", _READ, ("{fullname}-server",), SETUP),

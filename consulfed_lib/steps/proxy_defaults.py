@@ -13,7 +13,7 @@ from typing import Any
 from ..checks import Check, check
 from ..cluster import PROXY_DEFAULTS, Cluster, resource_path
 from ..consul import Consul
-from ..errors import ApplyError
+from ..errors import ApplyError, ClusterError
 from ..params import Federation
 from ..results import Change, Finding
 from ..waiting import Seen, wait_for
@@ -33,10 +33,12 @@ class ProxyDefaults:
     def __init__(self, params: Federation, cluster: Cluster, consul: Callable[[], Consul | None]):
         self.params, self.of, self.cluster = params, params.primary, cluster
         self._consul = consul
+        self._condition_before: dict[str, Any] | None = None
+        """Status of before our own change: it speaks of another content."""
 
     @property
     def by_chart(self) -> bool:
-        return self.params.chart.parsed.knows("meshGateway.globalMode")
+        return self.params.chart.parsed.mode_in_values
 
     def resource(self) -> dict[str, Any] | None:
         """The one resource of this cluster, in whichever namespace it stands."""
@@ -95,8 +97,8 @@ class ProxyDefaults:
                 "metadata": {"name": "global", "namespace": namespace},
                 "spec": {"meshGateway": {"mode": self.params.proxy_defaults_mode}},
             }
-            # Server-side apply: of a resource that others manage too, only this field becomes ours.
-            self.cluster.apply("proxydefaults", namespace, manifest)
+            self._write(namespace, manifest)
+        self._condition_before = _synced(before) if todo != "nothing" else None
         with self.cluster.watching(resource_path("proxydefaults")) as bell:
             wait_for(
                 f"{self.of.datacenter}: ProxyDefaults global",
@@ -109,6 +111,23 @@ class ProxyDefaults:
         return Change(
             "proxy-defaults", self.of.datacenter, outcome, f"{what}: in Consul", undo=self._undo(before, todo)
         )
+
+    def _write(self, namespace: str, manifest: Mapping[str, Any]) -> None:
+        """Apply it; while the webhook that judges it is still starting, wait for that."""
+
+        def look() -> Seen:
+            try:
+                # Server-side apply: of a resource that others manage too, only this field becomes ours.
+                self.cluster.apply("proxydefaults", namespace, manifest)
+            except ClusterError as error:
+                if "failed calling webhook" in error.found:
+                    return Seen(False, error.found)
+                raise
+            return Seen(True, "written")
+
+        what = f"{self.of.datacenter}: the webhook of ProxyDefaults"
+        hint = f"kubectl --context {self.of.context} -n {self.of.namespace} get pods"
+        wait_for(what, look, self.params.timeouts.ready, hint=hint)
 
     def _undo(self, before: Mapping[str, Any] | None, todo: str) -> str:
         kubectl = f"kubectl --context {self.of.context}"
@@ -124,7 +143,8 @@ class ProxyDefaults:
 
     def _look_or_stop(self) -> Seen:
         condition = _synced(self.resource())
-        if condition and condition["status"] == "False" and condition.get("reason") in _FINAL:
+        stale = condition is not None and condition == self._condition_before
+        if condition and not stale and condition["status"] == "False" and condition.get("reason") in _FINAL:
             raise ApplyError(
                 f"ProxyDefaults global is not synced to Consul: {condition['reason']}: {condition.get('message')}",
                 "Consul has an entry that was made elsewhere: change that one, or delete it there, and run this again",

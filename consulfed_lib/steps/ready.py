@@ -13,5 +13,12 @@ from ..results import Finding
 
 
 def look_at_one(params: Federation, of: ClusterParams, notebook: str) -> list[Finding]:
-    """Every preflight check of one cluster, of the values and of the tools on this machine."""
-    return run_together([partial(look_with_chart, params), partial(look_at_clusters, params, [of], notebook)])
+    """Every preflight check of one cluster, of its values and of the tools on this machine.
+
+    What is wrong with the values of another secondary stops that one, and no other.
+    """
+    others = {each.datacenter for each in params.secondaries} - {of.datacenter}
+    found = run_together(
+        [partial(look_with_chart, params), partial(look_at_clusters, params, [of], notebook)]
+    )
+    return [finding for finding in found if finding.subject not in others]

@@ -80,7 +80,8 @@ class SecondarySetup(Step):
 
         Raises ApplyError with each gateway that cannot be reached, and why.
         """
-        found = look_before_install(*self._targets(), self._ca_pem(), self._image())
+        patience = self.params.timeouts.ready
+        found = look_before_install(*self._targets(), self._ca_pem(), self._image(), patience)
         if broken := [f for f in found if f.severity == "error"]:
             raise ApplyError(
                 f"{self.subject} cannot reach the primary's gateways; Helm was not started.",

@@ -48,5 +48,5 @@ def token_directions(params: Federation) -> Text:
         "Token for the UI",
         f"The same in every datacenter: key {key} of Secret {of.namespace}/{name} in the primary, {of.context}.\n"
         f"kubectl --context {of.context} -n {of.namespace} get secret {name}"
-        f" -o go-template='{{{{.data.{key} | base64decode}}}}'",
+        f" -o go-template='{{{{index .data \"{key}\" | base64decode}}}}'",
     )
