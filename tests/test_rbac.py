@@ -315,7 +315,7 @@ def test_with_params_the_rights_are_in_the_releases_namespaces(capsys, params_fi
     """A Role in each, a ClusterRole for what has no namespace, and all of it under the federation's name."""
     primary = {"context": "a", "datacenter": "dc1", "namespace": "one"}
     secondary = {"context": "b", "datacenter": "dc2", "namespace": "two"}
-    path = params_file(federation="The Shop!", primary=primary, secondaries=[secondary])
+    path = params_file(federation="The_Shop", primary=primary, secondaries=[secondary])
     found = printed(capsys, path, "--group", "sre")
     assert [
         (each["kind"], each["metadata"]["name"], each["metadata"].get("namespace")) for each in found
