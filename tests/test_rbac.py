@@ -322,12 +322,12 @@ def test_with_params_the_rights_are_in_the_releases_namespaces(capsys, params_fi
     ] == [
         ("Namespace", "one", None),
         ("Namespace", "two", None),
-        ("ClusterRole", "consulfed-the-shop-eu", None),
-        ("ClusterRoleBinding", "consulfed-the-shop-eu", None),
-        ("Role", "consulfed-the-shop-eu", "one"),
-        ("RoleBinding", "consulfed-the-shop-eu", "one"),
-        ("Role", "consulfed-the-shop-eu", "two"),
-        ("RoleBinding", "consulfed-the-shop-eu", "two"),
+        ("ClusterRole", "consulfed-the-shop", None),
+        ("ClusterRoleBinding", "consulfed-the-shop", None),
+        ("Role", "consulfed-the-shop", "one"),
+        ("RoleBinding", "consulfed-the-shop", "one"),
+        ("Role", "consulfed-the-shop", "two"),
+        ("RoleBinding", "consulfed-the-shop", "two"),
     ]
     assert all(
         each["subjects"] == [{"kind": "Group", "name": "sre", "apiGroup": RBAC}] for each in found[3::2]
@@ -335,7 +335,7 @@ def test_with_params_the_rights_are_in_the_releases_namespaces(capsys, params_fi
     assert not any("labels" in each["metadata"] for each in found[:2]), "taken back by label, namespaces stay"
     one = printed(capsys, path, "--datacenter", "dc2", "--user", "joe", "--read-only")
     assert {each["metadata"].get("namespace") for each in one} == {None, "two"}
-    assert one[1]["metadata"]["name"] == "consulfed-the-shop-eu-read-only"
+    assert one[1]["metadata"]["name"] == "consulfed-the-shop-read-only"
 
 
 def test_several_params_are_taken_together(capsys, params_file):
