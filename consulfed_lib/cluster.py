@@ -56,7 +56,6 @@ _GROUPS = {
     "mutatingwebhookconfigurations": "admissionregistration.k8s.io/v1",
     "leases": "coordination.k8s.io/v1",
     "proxydefaults": PROXY_DEFAULTS,
-    "selfsubjectaccessreviews": "authorization.k8s.io/v1",
 }
 
 
@@ -254,21 +253,6 @@ class Cluster:
         except ValueError:
             ahead = None
         return Greeting(str(found.get("gitVersion", "")), ahead)
-
-    def may(
-        self, verb: str, resource: str, namespace: str = "", group: str = "", subresource: str = ""
-    ) -> bool:
-        """Whether we may do that: a SelfSubjectAccessReview."""
-        attributes = {"verb": verb, "resource": resource, "group": group}
-        attributes |= {"namespace": namespace} if namespace else {}
-        attributes |= {"subresource": subresource} if subresource else {}
-        review = {
-            "apiVersion": "authorization.k8s.io/v1",
-            "kind": "SelfSubjectAccessReview",
-            "spec": {"resourceAttributes": attributes},
-        }
-        answer = self.request("POST", resource_path("selfsubjectaccessreviews"), review)
-        return bool(answer.get("status", {}).get("allowed"))
 
     def log_tail(self, namespace: str, pod: str, lines: int = 1, container: str = "") -> str:
         """The last lines of a pod's log; empty if there is none yet."""

@@ -294,7 +294,6 @@ def cluster(api: HttpsServer, kubeconfig: Callable[..., str]) -> Cluster:
 
 
 CHART = Path(consulfed_lib.sandbox.__file__).parent / "chart" / "consul"
-REVIEW = "POST /apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 RULES = "POST /apis/authorization.k8s.io/v1/selfsubjectrulesreviews"
 
 

@@ -132,20 +132,6 @@ def test_deleting_takes_along_what_the_object_owns(cluster, api):
     assert api.requests[0].body["propagationPolicy"] == "Background"
 
 
-@pytest.mark.parametrize("allowed", [True, False])
-def test_rights_are_asked_of_the_cluster_itself(cluster, api, allowed):
-    """A SelfSubjectAccessReview: what it says counts, and silence is a no."""
-    path = "POST /apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-    api.answers[path] = 201, {"status": {"allowed": allowed}}
-    assert cluster.may("create", "pods", "consul", subresource="exec") is allowed
-    asked = api.requests[0].body["spec"]["resourceAttributes"]
-    assert asked == {
-        "verb": "create", "resource": "pods", "group": "", "namespace": "consul", "subresource": "exec",
-    }  # fmt: skip
-    api.answers[path] = 201, {}
-    assert cluster.may("create", "pods") is False
-
-
 def test_a_clusters_identity_is_the_uid_of_kube_system(cluster, api):
     """Two contexts may be the same cluster under two names."""
     assert cluster.uid() == ""
