@@ -74,13 +74,6 @@ class Sandbox:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    def grant(self, params: Path, *words: str) -> None:
-        """Give the contexts the rights that this params file asks for: those of the sandbox's chart they have."""
-        done = self.consulfed("rbac", str(params), "--user", "sandbox-sre", *words)
-        assert done.returncode == 0, done.stderr
-        for i in range(1, self.datacenters + 1):
-            self.kubectl(f"sandbox-dc{i}", "apply", "-f", "-", stdin=done.stdout)
-
     def newest_record(self) -> Path:
         return max((self.records / "sandbox").iterdir(), key=lambda folder: folder.stat().st_mtime_ns)
 
