@@ -4,6 +4,7 @@
     ├── ParamsError             10   the parameters are wrong; every mistake is named
     ├── PreflightError          11   a cluster is not ready for the change; nothing was written
     ├── ToolError               12   a program that is needed (helm, kubectl, consul, envoy) is not there
+    ├── ApprovalError           13   what would change is not what was approved; nothing was written
     ├── ClusterError            20   a cluster does not answer, or refuses
     ├── SecretError             21   the federation secret is missing, incomplete or wrong
     ├── ApplyError              30   a change did not come to its end
@@ -11,6 +12,7 @@
     ├── VerifyError             40   looked at afterwards, the world is not as it should be
     ├── LeakError               50   a record would have held a secret; it was withheld
     ├── KernelError             51   a notebook's kernel died, so that its record has no end
+    ├── RecordError             52   a record is not what it claims to be, or cannot be written
     ├── SandboxError            60   the sandbox cannot do what was asked
     └── Interrupted            130   stopped by a person or by a signal
 
@@ -24,6 +26,8 @@ A caller that wants them all writes
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 
 class ConsulfedError(Exception):
@@ -49,6 +53,16 @@ class ConsulfedError(Exception):
             lines.append(f"What to do: {self.hint}")
         return "\n".join(lines)
 
+    def data(self) -> dict[str, Any]:
+        """The same for a machine: `{class, found, details, hint, exit_code}`."""
+        return {
+            "class": type(self).__name__,
+            "found": self.found,
+            "details": list(self.details),
+            "hint": self.hint,
+            "exit_code": self.exit_code,
+        }
+
     def _render_traceback_(self) -> list[str]:
         """IPython shows these lines instead of forty frames of traceback."""
         return [f"{type(self).__name__}: {self}"]
@@ -70,6 +84,12 @@ class ToolError(ConsulfedError):
     """A program that is needed is not there, or too old."""
 
     exit_code = 12
+
+
+class ApprovalError(ConsulfedError):
+    """What would change is not what was approved, or was not approved at all; nothing was written."""
+
+    exit_code = 13
 
 
 class ClusterError(ConsulfedError):
@@ -119,6 +139,12 @@ class KernelError(ConsulfedError):
     """A notebook's kernel died or was killed, so that its record has no end."""
 
     exit_code = 51
+
+
+class RecordError(ConsulfedError):
+    """A record was edited, is incomplete, or claims what it does not show; or it cannot be written."""
+
+    exit_code = 52
 
 
 class SandboxError(ConsulfedError):

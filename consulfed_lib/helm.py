@@ -39,6 +39,11 @@ somebody makes by hand; only where it equals the revision is the runner that rev
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
+PLAN_LABEL = "consulfed-plan"
+"""Label beside it: the approved plan under which that revision is made (`Approval.mark`), so that a run which was
+killed can go on under the same approval, from whichever machine."""
+
+
 @dataclass(frozen=True)
 class Release:
     """A Helm release as its newest Secret in the cluster has it."""
@@ -55,6 +60,7 @@ class Release:
     secret: str
     runner: str
     ours: bool
+    plan: str = ""
 
     @property
     def pending(self) -> bool:
@@ -70,6 +76,7 @@ def release(cluster: Cluster, namespace: str, name: str) -> Release | None:
     labels = newest["metadata"]["labels"]
     record = _unpack(newest["data"]["release"])
     metadata = record["chart"]["metadata"]
+    by_us = labels.get(REVISION_LABEL) == labels["version"]
     return Release(
         name=name,
         namespace=namespace,
@@ -81,8 +88,9 @@ def release(cluster: Cluster, namespace: str, name: str) -> Release | None:
         values=record.get("config") or {},
         objects=tuple(parse_manifest(record.get("manifest", ""))),
         secret=newest["metadata"]["name"],
-        runner=labels.get(RUNNER_LABEL, "") if labels.get(REVISION_LABEL) == labels["version"] else "",
+        runner=labels.get(RUNNER_LABEL, "") if by_us else "",
         ours=RUNNER_LABEL in labels,
+        plan=labels.get(PLAN_LABEL, "") if by_us else "",
     )
 
 
@@ -185,6 +193,7 @@ class Helm(Charts):
         timeout: int,
         watch: Callable[[threading.Event], str],
         force: bool = False,
+        approval: str = "",
     ) -> None:
         """Install or upgrade a release; hooks included, it ends when Helm ends.
 
@@ -193,6 +202,7 @@ class Helm(Charts):
                 saw, for the error.
             force: take fields that others changed. Done by itself where somebody scaled a workload by hand, because
                 the number of replicas is a parameter, and never for another field.
+            approval: mark of the approved plan under which this is done.
 
         Raises:
             ApplyError: Helm failed, or its hooks did not end within `timeout` seconds.
@@ -201,6 +211,8 @@ class Helm(Charts):
         before = release(self.cluster, namespace, name)
         revision = before.revision + 1 if before else 1
         labels = f"{RUNNER_LABEL}={runner_label()},{REVISION_LABEL}={revision}"
+        if approval or before:  # `null` takes away what Helm would hand on from the revision before
+            labels += f",{PLAN_LABEL}={approval or 'null'}"
         words += ["--labels", labels, *self._target(namespace), "-f", "-"]
         words += ["--force-conflicts"] if force else []
         ended = threading.Event()
@@ -225,7 +237,7 @@ class Helm(Charts):
             ended.set()
             watcher.join(5)
         if process.returncode and not force and _only_scaled(errors):
-            self.upgrade(name, namespace, chart, values, timeout, watch, force=True)
+            self.upgrade(name, namespace, chart, values, timeout, watch, force=True, approval=approval)
         elif process.returncode:
             details = [f"last state seen: {seen[0]}"] if seen and seen[0] else []
             raise ApplyError(

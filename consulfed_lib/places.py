@@ -5,8 +5,10 @@ The runbook and the sandbox agree on these places and on nothing else.
 
 from __future__ import annotations
 
+import getpass
 import os
 import shutil
+import socket
 import sys
 from pathlib import Path
 
@@ -14,6 +16,15 @@ import platformdirs
 
 SANDBOX_VARIABLE = "CONSULFED_SANDBOX"
 """Environment variable that names another sandbox folder than the user's default one."""
+
+
+def whoami() -> dict[str, str]:
+    """`{user, host}` of this process."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user need not have a name
+        user = f"uid {os.getuid()}"
+    return {"user": user, "host": socket.gethostname()}
 
 
 def sandbox_folder() -> Path:

@@ -9,6 +9,7 @@ import html
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any, Literal
 
@@ -16,11 +17,16 @@ Severity = Literal["ok", "warning", "error", "skipped"]
 MARKS: dict[str, str] = {
     "ok": "✔", "warning": "!", "error": "✘", "skipped": "–",
     "unchanged": "=", "created": "+", "changed": "~", "deleted": "−",
-    "would create": "+", "would change": "~", "would delete": "−", "waits": "…",
+    "would create": "+", "would change": "~", "would delete": "−", "would restart": "↻", "waits": "…",
 }  # fmt: skip
 """A sign beside each word, because colour alone is lost in print and for many readers."""
 
 _COLOURS = {"ok": "#1a7f37", "warning": "#9a6700", "error": "#cf222e", "skipped": "#6e7781"}
+
+
+def now() -> str:
+    """This moment in UTC, as records write it: `2026-11-28T21:04:05.678Z`."""
+    return f"{datetime.now(UTC).isoformat(timespec='milliseconds').removesuffix('+00:00')}Z"
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,8 @@ class Finding:
         severity: `ok`, `warning`, `error`, or `skipped` (not looked at: never counts as proven).
         found: what was seen, with the value expected where it differs; never a secret.
         hint: what to do about it; empty when all is well.
+        at: when its check began to look, in UTC (ISO 8601).
+        seconds: how long its check looked.
     """
 
     id: str
@@ -40,6 +48,8 @@ class Finding:
     severity: Severity
     found: str
     hint: str = ""
+    at: str = field(default="", compare=False)
+    seconds: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -53,6 +63,7 @@ class Change:
         what: the object, and what about it.
         seconds: how long it took, waiting included.
         undo: how it is taken back.
+        at: when it began, in UTC (ISO 8601).
     """
 
     id: str
@@ -61,6 +72,7 @@ class Change:
     what: str
     seconds: float = 0.0
     undo: str = ""
+    at: str = field(default="", compare=False)
 
     @property
     def wrote(self) -> bool:
@@ -68,13 +80,20 @@ class Change:
 
 
 class Table:
-    """Rows of one dataclass with a title: plain text for the log, HTML for the notebook."""
+    """Rows of one dataclass with a title: plain text for the log, HTML for the notebook, JSON for the record.
 
+    Attributes:
+        about: what a machine should know beside the rows; people see it elsewhere.
+    """
+
+    MIME = "application/vnd.consulfed.table+json"
     columns: Sequence[str] = ()
+    kind = "rows"
 
     def __init__(self, title: str, rows: Iterable[Any] = ()):
         self.title = title
         self.rows = list(rows)
+        self.about: dict[str, Any] = {}
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.rows)
@@ -141,6 +160,10 @@ class Table:
             f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>" if self.rows else ""
         )
 
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        data = {"title": self.title, "kind": self.kind, "rows": self.data(), **self.about}
+        return {"text/plain": repr(self), "text/html": self._repr_html_(), self.MIME: data}
+
 
 def several(number: int, word: str) -> str:
     """
@@ -158,6 +181,7 @@ def _said(finding: Finding) -> tuple[str, ...]:
 class Findings(Table):
     """The findings of several checks."""
 
+    kind = "findings"
     columns = ("id", "subject", "severity", "found", "hint")
 
     def _rows_shown(self) -> list[Finding]:
@@ -202,6 +226,7 @@ def count(changes: Iterable[Mapping[str, Any]]) -> str:
 class Changes(Table):
     """What the actions of a step did, or would do."""
 
+    kind = "changes"
     columns = ("id", "subject", "outcome", "what", "seconds", "undo")
 
     @property
@@ -221,7 +246,15 @@ class Changes(Table):
 class Result:
     """The end of a notebook: what it is worth as a record.
 
-    `outcome` is `planned` (dry run), `unchanged`, `applied` or `verified`; a notebook that failed has no result.
+    Attributes:
+        outcome: `planned` (dry run), `unchanged`, `applied` or `verified`; a notebook that failed has no result.
+        plan: `{"digest", "document"}` of what would have been, or was, changed; None where nothing ever is.
+        approved_plan: digest of the plan under which it was applied; empty: without approval.
+        clusters: datacenter → who we were there, and which cluster it was (see `identity`).
+        versions: of consulfed and of what it drove, as far as it met them.
+        by: user and host.
+        parameters: the effective ones; papermill records only those that were passed.
+        started, ended: in UTC (ISO 8601).
     """
 
     notebook: str
@@ -232,7 +265,14 @@ class Result:
     changes: list[dict[str, Any]] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
-    consulfed: str = ""
+    plan: dict[str, Any] | None = None
+    approved_plan: str = ""
+    clusters: dict[str, dict[str, str]] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    by: dict[str, str] = field(default_factory=dict)
+    parameters: dict[str, Any] = field(default_factory=dict)
+    started: str = ""
+    ended: str = ""
 
     MIME = "application/vnd.consulfed.result+json"
 

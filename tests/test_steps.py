@@ -124,8 +124,10 @@ def test_the_digest_of_a_plan_is_that_of_its_content(switch: Callable[..., Switc
     """The same plan has the same digest, another state of the world another one."""
     one, same, other = switch(), switch(dry_run=True), switch()
     other.on = True
-    assert one.plan().digest == same.plan().digest
-    assert one.plan().digest != other.plan().digest
+    digest = one.plan().document.digest
+    assert digest == same.plan().document.digest
+    assert digest != other.plan().document.digest
+    assert digest in repr(one.plan())
 
 
 def test_a_result_is_for_people_and_machines(switch: Callable[..., Switch]) -> None:

@@ -5,13 +5,14 @@ A check is a generator of findings with an id and a sentence that says what it p
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ..errors import ConsulfedError
-from ..results import Finding
+from ..results import Finding, now
 
 Look = Callable[..., Iterator[Finding]]
 Worst = Literal["error", "warning"]
@@ -35,11 +36,16 @@ class Check:
     severity: Worst = "error"
 
     def __call__(self, subject: str, *world: Any) -> list[Finding]:
+        at, start = now(), time.monotonic()
+        found = self._found(subject, *world) or [self.skipped(subject, "there was nothing to look at")]
+        seconds = round(time.monotonic() - start, 3)
+        return [replace(each, at=at, seconds=seconds) for each in found]
+
+    def _found(self, subject: str, *world: Any) -> list[Finding]:
         try:
-            found = list(self.look(self, subject, *world))
+            return list(self.look(self, subject, *world))
         except ConsulfedError as error:
             return [Finding(self.id, subject, self.severity, error.found, error.hint)]
-        return found or [self.skipped(subject, "there was nothing to look at")]
 
     def ok(self, subject: str, found: str) -> Finding:
         return Finding(self.id, subject, "ok", found)

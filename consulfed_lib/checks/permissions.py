@@ -15,6 +15,7 @@ from typing import Any
 
 from ..cluster import Cluster
 from ..errors import ClusterError, ConsulfedError
+from ..identity import user
 from ..rbac import Held, Right, Rule, needs
 from ..rbac.chart import removal_rules
 from ..rbac.facts import HINTS
@@ -148,11 +149,8 @@ def _remedy(target: Target, who: str) -> str:
 
 def _who(cluster: Cluster) -> str:
     """The option of `consulfed rbac` that means us; empty where the API server does not say who we are."""
-    kind = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
-    try:
-        answer = cluster.request("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", kind)
-        name = str(answer["status"]["userInfo"]["username"])
-    except (ClusterError, KeyError):
+    name = user(cluster)
+    if not name:
         return ""
     if name.startswith("system:serviceaccount:"):
         return f"--service-account {name.removeprefix('system:serviceaccount:').replace(':', '/')}"

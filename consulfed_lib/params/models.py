@@ -103,6 +103,8 @@ class Federation(_Model):
     reason: str = Field("", description="why this change is made; goes into the record")
     change_id: str = Field("", description="ticket or change number; goes into the record")
     dry_run: bool = Field(True, description="nothing is written anywhere unless this is false")
+    approved_plan: str = Field("", description="apply only what this plan says: its file, or its digest")
+    require_approval: bool = Field(False, description="nothing is applied without an approved plan")
     mode: Literal["auto", "interactive", "headless"] = Field("auto", description="changes what is shown only")
     kubeconfig: str = Field("", description="path; empty: the usual rules; sandbox: the running sandbox's")
     chart: Chart = Field(description="chart reference, repository and pinned version")

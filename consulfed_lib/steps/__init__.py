@@ -19,6 +19,7 @@ from .. import redact
 from ..errors import ParamsError
 
 if TYPE_CHECKING:
+    from ..params import Federation
     from .base import Step
 
 NOTEBOOKS: dict[str, tuple[str, str]] = {
@@ -39,6 +40,10 @@ def open(notebook: str, names: Mapping[str, Any]) -> Step:
     redact.install()
     if notebook not in NOTEBOOKS:
         raise ParamsError(f"There is no notebook {notebook!r}.", f"one of: {', '.join(NOTEBOOKS)}")
+    return open_step(notebook, parameters.from_notebook(names))
+
+
+def open_step(notebook: str, params: Federation) -> Step:
+    """A notebook's step for parameters that are checked already."""
     module, name = NOTEBOOKS[notebook]
-    step = getattr(import_module(f".{module}", __name__), name)
-    return step(notebook, parameters.from_notebook(names))
+    return getattr(import_module(f".{module}", __name__), name)(notebook, params)

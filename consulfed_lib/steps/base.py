@@ -2,38 +2,68 @@
 
 from __future__ import annotations
 
-import getpass
-import hashlib
-import json
-import os
-import socket
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cached_property, partial
 from typing import Any
 
 from .. import __version__
+from ..checks import run_together
 from ..cluster import Cluster
-from ..errors import PreflightError, VerifyError
+from ..errors import ClusterError, PreflightError, VerifyError
+from ..identity import identity
 from ..params import Cluster as ClusterParams
 from ..params import Federation
-from ..results import Change, Changes, Finding, Findings, Result
+from ..places import whoami
+from ..plans import Document, Item, item_of
+from ..results import Change, Changes, Finding, Findings, Result, now
 from ..show import Page, Text, as_yaml, display
+from .approval import Approval
 
 Action = Callable[[], Change]
 
 
 class Plan(Page):
-    """What would change: values, diffs and a row for each action, under a digest of all of it."""
+    """What would change: values, diffs and a row for each action, and the same as data under a digest.
 
-    def __init__(self, changes: Changes, *parts: Any):
+    Args:
+        items: the plan as data; by default an item for each row.
+        values: the Helm values that the plan leads to.
+    """
+
+    MIME = "application/vnd.consulfed.plan+json"
+
+    def __init__(
+        self,
+        changes: Changes,
+        *parts: Any,
+        items: Sequence[Item] | None = None,
+        values: Mapping[str, Any] | None = None,
+    ):
         self.changes = changes
-        self.digest = hashlib.sha256(
-            json.dumps([changes.data(), [repr(part) for part in parts]], sort_keys=True).encode()
-        ).hexdigest()
-        super().__init__(*parts, changes, Text("Digest of the plan", f"sha256:{self.digest}"))
+        self.items = [item_of(row) for row in changes] if items is None else list(items)
+        self.values = values
+        self.document: Document | None = None
+        super().__init__(*parts, changes)
+
+    def seal(self, document: Document) -> None:
+        """Show the digest below the rest, once what the plan is about is known."""
+        self.document = document
+        if document.items:
+            self.parts.append(Text("Digest of the plan", document.digest))
+
+    def data(self) -> dict[str, Any] | None:
+        """`{digest, document}`; None where nothing is ever changed."""
+        if self.document is None or not self.document.items:
+            return None
+        return {"digest": self.document.digest, "document": self.document.data()}
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        shown: dict[str, Any] = {"text/plain": repr(self), "text/html": self._repr_html_()}
+        return shown | ({self.MIME: data} if (data := self.data()) else {})
 
 
 class Step(ABC):
@@ -42,12 +72,16 @@ class Step(ABC):
     Each part runs what has to come before it if that has not run yet, so that cells may be run in any order.
     """
 
+    everywhere = False
+    """Whether it looks at every cluster of the federation, and not only at those that it works on."""
+
     def __init__(self, notebook: str, params: Federation):
         self.notebook = notebook
         self.params = params
         self.facts: dict[str, Any] = {}
-        self._started = time.monotonic()
-        self._findings: list[Finding] = []
+        self.versions = {"consulfed": __version__, "chart": params.chart.version}
+        self.identities: dict[str, dict[str, str]] = {}
+        self._started, self._began = time.monotonic(), now()
         self._clusters: dict[str, Cluster] = {}
         self._before: Findings | None = None
         self._plan: Plan | None = None
@@ -77,11 +111,23 @@ class Step(ABC):
     def look_after(self) -> list[Finding]:
         """Checks that must hold afterwards."""
 
+    def changed_clusters(self) -> list[ClusterParams]:
+        """The clusters that the plan speaks of."""
+        return []
+
+    def begun(self) -> bool:
+        """Whether a run under the very approval that is given has begun the change already."""
+        return False
+
     # -- called by notebooks ------------------------------------------------------------------------------------
 
     def preflight(self) -> Findings:
-        """Look before anything is written. Raises PreflightError with every finding that stops the run."""
+        """Look before anything is written. Raises PreflightError with every finding that stops the run, and
+        ApprovalError where an approval is needed and none is given."""
+        self.approval.demand()
         self._before = Findings(f"Preflight of {self.subject}", self.look_before())
+        self._identify()
+        self._before.about = {"clusters": self.identities, "versions": self.versions, "by": whoami()}
         if self._before.errors:
             display(self._before)
             raise PreflightError(
@@ -95,8 +141,15 @@ class Step(ABC):
         """What would change. Nothing is written."""
         if self._before is None:
             self.preflight()
-        self._plan = self.planned()
+        self._plan = self.compute()
         return self._plan
+
+    def compute(self) -> Plan:
+        """The plan for the world as it is now, whether it is ready for it or not."""
+        plan = self.planned()
+        clusters = {of.datacenter: self._uid(of) for of in self.changed_clusters()} if plan.items else {}
+        plan.seal(Document(self.notebook, self.subject, clusters, plan.items, plan.values))
+        return plan
 
     def apply(self) -> Changes:
         """Make the changes; in a dry run, say so and write nothing."""
@@ -111,6 +164,7 @@ class Step(ABC):
             )
             self._changes = plan.changes
             return self._changes
+        plan = self._approved(plan)
         rows: list[Change] = []
         try:
             for action in self.actions():
@@ -123,6 +177,15 @@ class Step(ABC):
             raise
         self._changes = Changes(f"Changes in {self.subject}", rows)
         return self._changes
+
+    def _approved(self, plan: Plan) -> Plan:
+        """The plan of this moment, which may be acted on. Raises ApprovalError where it is not what was approved."""
+        if not self.approval.given:
+            return plan
+        self._plan = plan = self.compute()
+        assert plan.document is not None
+        self.approval.hold(plan.document, self.begun())
+        return plan
 
     def verify(self) -> Findings:
         """Look at the world again. Raises VerifyError with everything that is not as it should be."""
@@ -148,6 +211,7 @@ class Step(ABC):
         """The end of the notebook, for a person and for a machine."""
         after = self._after if self._after is not None else self.verify()
         assert self._changes is not None
+        plan = self._plan.data() if self._plan else None
         return Result(
             notebook=self.notebook,
             federation=self.params.federation,
@@ -155,15 +219,46 @@ class Step(ABC):
             outcome=self.outcome(self._changes, after),
             checks=[*(self._before.data() if self._before else []), *after.data()],
             changes=self._changes.data(),
-            facts=self.facts | ({"plan": f"sha256:{self._plan.digest}"} if self._plan else {}),
+            facts=self.facts | ({"plan": plan["digest"]} if plan else {}),
             seconds=time.monotonic() - self._started,
-            consulfed=__version__,
+            plan=plan,
+            approved_plan=self.approval.digest,
+            clusters=self.identities,
+            versions=self.versions,
+            by=whoami(),
+            parameters=self.params.model_dump(),
+            started=self._began,
+            ended=now(),
         )
 
     def outcome(self, changes: Changes, after: Findings) -> str:
         if self.params.dry_run and changes.pending:
             return "planned"
         return "applied" if changes.wrote else "unchanged"
+
+    # -- who and what -------------------------------------------------------------------------------------------
+
+    @cached_property
+    def approval(self) -> Approval:
+        """The approval that the parameters give for this notebook."""
+        return Approval(self.params, self.notebook)
+
+    def _identify(self) -> None:
+        """Note which clusters these are, and who we are there; one that does not answer is a check's to say."""
+
+        def note(of: ClusterParams) -> list[Finding]:
+            try:
+                self.identities[of.datacenter] = identity(self.cluster(of))
+            except ClusterError as error:
+                self.identities[of.datacenter] = {"context": of.context, "error": error.found}
+            return []
+
+        met = [of for of in self.params.clusters if self.everywhere or of.context in self._clusters]
+        run_together(partial(note, of) for of in met)
+
+    def _uid(self, of: ClusterParams) -> str:
+        known = self.identities.get(of.datacenter, {}).get("uid")
+        return known or self.cluster(of).uid()
 
     # -- shared by the steps ------------------------------------------------------------------------------------
 
@@ -193,7 +288,7 @@ class Step(ABC):
             "reason": self.params.reason or "not given",
             "change id": self.params.change_id or "not given",
             "started": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC",
-            "by": f"{_user()} on {socket.gethostname()}",
+            "by": "{user} on {host}".format(**whoami()),
             "mode": f"{self.params.mode}: {'interactive' if interactive(self.params.mode) else 'headless'}",
             "writes": self._writes(),
             "consulfed": __version__,
@@ -201,13 +296,6 @@ class Step(ABC):
                 exclude={"federation", "reason", "change_id", "dry_run", "mode"}
             ),
         }
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user need not have a name
-        return f"uid {os.getuid()}"
 
 
 def interactive(mode: str) -> bool:
@@ -224,5 +312,5 @@ def interactive(mode: str) -> bool:
 
 def timed(action: Action) -> Change:
     """Run an action and note how long it took."""
-    start = time.monotonic()
-    return replace(action(), seconds=round(time.monotonic() - start, 1))
+    start, at = time.monotonic(), now()
+    return replace(action(), seconds=round(time.monotonic() - start, 1), at=at)

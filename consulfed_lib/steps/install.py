@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from .. import helm
+from ..canonical import digest
 from ..checks import Check, check
 from ..checks.addresses import last_warning
 from ..checks.existing import failed_job
@@ -18,13 +19,23 @@ from ..errors import ApplyError, ClusterError
 from ..gateway import listed, live_addresses
 from ..params import Cluster as ClusterParams
 from ..params import Federation
+from ..plans import Item, item_of
 from ..results import Change, Changes, Finding
-from ..show import Diff, Text, as_yaml, diff
+from ..show import Text, as_yaml
 from ..waiting import Seen, wait_for
 from .base import Action, Plan
+from .objects import Objects
 from .trouble import pod_trouble
 
 _LOG_PREFIX = re.compile(r"^[\dT:.Z+-]+ +\[\w+\] +")
+
+
+@dataclass(frozen=True)
+class HelmChanges:
+    """What Helm would do: rows with their items, and the objects of the release."""
+
+    rows: list[tuple[Change, Item]]
+    objects: Objects
 
 
 @dataclass(frozen=True)
@@ -37,6 +48,10 @@ class Installation:
     values: Mapping[str, Any]
     unfinished: Callable[[], str] = lambda: ""
     """Why Helm must run again although the release is as wanted; empty when it need not."""
+    approval: str = ""
+    """Mark of the approved plan under which this is done; empty without approval."""
+    namespace_by: str = ""
+    """The notebook that makes the namespace before this one does."""
 
     @property
     def namespace(self) -> str:
@@ -70,35 +85,52 @@ class Installation:
 
     # -- plan ---------------------------------------------------------------------------------------------------
 
-    def plan_rows(self) -> tuple[list[Change], list[Any]]:
-        """The rows of the plan, and the values and diffs that go with them."""
-        subject, found = self.of.datacenter, self.release()
-        there = self.cluster.get("namespaces", "", self.namespace) is not None
-        rows = [Change("namespace", subject, "unchanged" if there else "would create", self.namespace)]
-        shown: list[Any] = [Text(f"Helm values of {subject}", as_yaml(dict(self.values)))]
+    def begun(self) -> bool:
+        """Whether the release as it is was begun, and not ended, under the approval that is given."""
+        found = self.release()
+        return found is not None and bool(self.approval) and found.plan == self.approval
+
+    def plan(self, more: list[Change]) -> Plan:
+        """Values, diffs, and a row for each thing that Helm would do; `more` are rows of other actions."""
+        found, title = self.release(), f"Plan for {self.of.datacenter} ({self.of.context})"
+        values = Text(f"Helm values of {self.of.datacenter}", as_yaml(dict(self.values)))
+        namespace = namespace_row(self.cluster, self.of, self.namespace_by)
+        items = [item_of(namespace, by=self.namespace_by, what=self.namespace)]
         if self.is_installed(found):
             assert found is not None
             what = f"release {self.of.release}, {found.chart} {found.version}, revision {found.revision}"
-            return [*rows, Change("release", subject, "unchanged", what)], shown
-        chart = self.params.chart
-        verb = "would change" if found else "would create"
-        why = self.unfinished() if self._is_deployed(found) else ""
-        what = f"release {self.of.release}, chart {chart.ref} {chart.version}" + (
-            f", because {why}" if why else ""
-        )
-        rows.append(Change("release", subject, verb, what, undo=self._undo(found)))
-        rows += [
-            Change("clear-the-way", subject, "would change", what) for what, _ in self._in_the_way(found)
-        ]
-        preview = helm.Helm(self.cluster).preview(
-            self.of.release, self.namespace, chart, self.values, installed=found is not None
-        )
-        more, diffs = _compare(subject, found.objects if found else (), preview)
-        return rows + more, shown + diffs
+            row = Change("release", self.of.datacenter, "unchanged", what)
+            items += [item_of(row, then=self._wanted(), what=self._what()), *map(item_of, more)]
+            return Plan(Changes(title, [namespace, row, *more]), values, items=items, values=self.values)
+        changes = self._helm_changes(found)
+        rows = [namespace, *(row for row, _ in changes.rows), *changes.objects.rows(), *more]
+        items += [item for _, item in changes.rows]
+        items += [*changes.objects.items(), *map(item_of, more)]
+        return Plan(Changes(title, rows), values, *changes.objects.diffs(), items=items, values=self.values)
 
-    def plan(self, more: list[Change]) -> Plan:
-        rows, shown = self.plan_rows()
-        return Plan(Changes(f"Plan for {self.of.datacenter} ({self.of.context})", [*rows, *more]), *shown)
+    def _helm_changes(self, found: helm.Release | None) -> HelmChanges:
+        """What Helm would do: to the release, to what is in its way, and to every object."""
+        subject, verb = self.of.datacenter, "would change" if found else "would create"
+        why = self.unfinished() if self._is_deployed(found) else ""
+        because = f", because {why}" if why else ""
+        release = Change("release", subject, verb, self._what() + because, undo=self._undo(found))
+        now = digest([found.status, found.version, found.values]) if found else ""
+        rows = [(release, item_of(release, now=now, then=self._wanted(), what=self._what()))]
+        for what, _ in self._in_the_way(found):
+            row = Change("clear-the-way", subject, "would change", what)
+            rows.append((row, item_of(row)))
+        preview = helm.Helm(self.cluster).preview(
+            self.of.release, self.namespace, self.params.chart, self.values, installed=found is not None
+        )
+        return HelmChanges(rows, Objects(subject, found.objects if found else (), preview))
+
+    def _what(self) -> str:
+        chart = self.params.chart
+        return f"release {self.of.release}, chart {chart.ref} {chart.version}"
+
+    def _wanted(self) -> str:
+        """Digest of the release as it would be."""
+        return digest([self.params.chart.version, self.values])
 
     def _undo(self, found: helm.Release | None) -> str:
         target = f"--kube-context {self.of.context} -n {self.namespace}"
@@ -146,7 +178,13 @@ class Installation:
         print(f"{subject}: helm upgrade --install {self.of.release} {chart.ref} --version {chart.version} …")
         timeout = self.params.timeouts.install
         helm.Helm(self.cluster).upgrade(
-            self.of.release, self.namespace, chart, self.values, timeout, self._tell_progress
+            self.of.release,
+            self.namespace,
+            chart,
+            self.values,
+            timeout,
+            self._tell_progress,
+            approval=self.approval,
         )
         after = self.release()
         if not self._is_deployed(after):
@@ -267,6 +305,15 @@ def installed(self: Check, subject: str, installation: Installation) -> Iterator
         yield self.error(subject, seen.state, hint)
 
 
+def namespace_row(cluster: Cluster, of: ClusterParams, by: str = "") -> Change:
+    """The plan's row of the namespace; `by` is the notebook that makes it before this one would have to."""
+    if cluster.get("namespaces", "", of.namespace) is not None:
+        return Change("namespace", of.datacenter, "unchanged", of.namespace)
+    if by:
+        return Change("namespace", of.datacenter, "waits", f"{of.namespace}: for {by}")
+    return Change("namespace", of.datacenter, "would create", of.namespace)
+
+
 def ensure_namespace(cluster: Cluster, of: ClusterParams) -> Change:
     """Create the namespace unless it is there."""
     if cluster.get("namespaces", "", of.namespace) is not None:
@@ -293,31 +340,3 @@ def _ready_replicas(workload: Mapping[str, Any] | None) -> int:
 
 def _is_hook(job: Mapping[str, Any]) -> bool:
     return "helm.sh/hook" in job["metadata"].get("annotations", {})
-
-
-def _compare(
-    subject: str, before: Iterable[Mapping[str, Any]], after: Iterable[Mapping[str, Any]]
-) -> tuple[list[Change], list[Diff]]:
-    """What Helm would create, change and delete; Secrets are compared by name only."""
-    old = {_name(o): o for o in before}
-    new = {_name(o): o for o in after}
-    rows, diffs = [], []
-    created: dict[str, list[str]] = {}
-    for kind, name in new.keys() - old.keys():
-        created.setdefault(kind, []).append(name)
-    rows += [
-        Change("object", subject, "would create", f"{k}: {', '.join(sorted(n))}")
-        for k, n in sorted(created.items())
-    ]
-    for kind, name in sorted(new.keys() & old.keys()):
-        changes = "" if kind == "Secret" else diff(f"{kind} {name}", old[kind, name], new[kind, name])
-        if changes:
-            rows.append(Change("object", subject, "would change", f"{kind}: {name}"))
-            diffs.append(Diff(f"{kind} {name} in {subject}", changes))
-    gone = sorted((k, n) for k, n in old.keys() - new.keys() if k != "Secret")
-    rows += [Change("object", subject, "would delete", f"{kind}: {name}") for kind, name in gone]
-    return rows, diffs
-
-
-def _name(manifest: Mapping[str, Any]) -> tuple[str, str]:
-    return str(manifest.get("kind")), str(manifest.get("metadata", {}).get("name"))

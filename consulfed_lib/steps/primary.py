@@ -38,7 +38,8 @@ class PrimarySetup(Step):
     @cached_property
     def installation(self) -> Installation:
         cluster, values = self.cluster(self.of), primary_values(self.params)
-        return Installation(self.params, self.of, cluster, values, self._why_again)
+        mark = self.approval.mark
+        return Installation(self.params, self.of, cluster, values, self._why_again, approval=mark)
 
     def _why_again(self) -> str:
         """Only Helm's hook makes the federation secret, so that one which is gone or stale takes an upgrade."""
@@ -57,6 +58,12 @@ class PrimarySetup(Step):
 
     def planned(self) -> Plan:
         return self.installation.plan([self.proxy_defaults.planned()])
+
+    def changed_clusters(self) -> list[ClusterParams]:
+        return [self.of]
+
+    def begun(self) -> bool:
+        return self.installation.begun()
 
     def actions(self) -> list[Action]:
         return [*self.installation.actions(), self.wait_for_secret, self.proxy_defaults.apply]

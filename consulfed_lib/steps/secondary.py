@@ -42,7 +42,14 @@ class SecondarySetup(Step):
     @cached_property
     def installation(self) -> Installation:
         values = secondary_values(self.params, self.of, self.api_url)
-        return Installation(self.params, self.of, self.cluster(self.of), values)
+        return Installation(
+            self.params,
+            self.of,
+            self.cluster(self.of),
+            values,
+            approval=self.approval.mark,
+            namespace_by="02-secret-transfer",
+        )
 
     def look_before(self) -> list[Finding]:
         found = look_at_one(self.params, self.of, self.notebook)
@@ -70,6 +77,12 @@ class SecondarySetup(Step):
 
     def planned(self) -> Plan:
         return self.installation.plan([])
+
+    def changed_clusters(self) -> list[ClusterParams]:
+        return [self.of]
+
+    def begun(self) -> bool:
+        return self.installation.begun()
 
     def actions(self) -> list[Action]:
         before, *rest = self.installation.actions()

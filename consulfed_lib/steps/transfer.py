@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from ..canonical import digest
 from ..checks.permissions import permissions
 from ..checks.preflight import Target, api_reachable, distinct_clusters
 from ..checks.secrets import key_equal, secret_complete
 from ..cluster import resource_path
 from ..errors import ApplyError, SecretError
+from ..gateway import live_addresses
 from ..params import Cluster as ClusterParams
+from ..plans import item_of
 from ..results import Change, Changes, Finding
 from ..secret import MANAGED_BY, FederationSecret, find, manifest, read, same
+from ..secret.faults import mended_by_helm
 from .base import Action, Plan, Step
-from .install import ensure_namespace
+from .install import ensure_namespace, namespace_row
+
+_FIRST = "01-primary-setup"
+"""The notebook that makes what is copied here."""
 
 
 class SecretTransfer(Step):
@@ -58,23 +65,40 @@ class SecretTransfer(Step):
         return [*found, *secret_complete(self.primary.datacenter, self.params, primary, must_be_there)]
 
     def planned(self) -> Plan:
-        title, what = (
-            f"Plan for {self.of.datacenter} ({self.of.context})",
-            f"secret {self.of.namespace}/{self.name}",
-        )
-        try:
-            secret = self.original()
-        except SecretError:
-            row = Change("federation-secret", self.of.datacenter, "waits", f"{what}: for 01-primary-setup")
-            return Plan(Changes(title, [row]))
-        copy = self.copy()
-        outcome = (
-            "unchanged" if self._is_same(secret, copy) else "would create" if copy is None else "would change"
-        )
+        """What would be copied; where 01 still has to make it, or to make it again, whatever that makes."""
+        title, name = f"Plan for {self.of.datacenter} ({self.of.context})", f"{self.of.namespace}/{self.name}"
+        namespace = namespace_row(self.cluster(self.of), self.of)
+        secret, copy = self._original_or_none(), self.copy()
+        outcome = "would create" if copy is None else "would change"
+        if secret is None or self._made_again(secret):
+            row = Change("federation-secret", self.of.datacenter, outcome, f"secret {name}: after {_FIRST}")
+            item = item_of(row, by=_FIRST, what=f"secret {name}")
+            return Plan(Changes(title, [namespace, row]), items=[item_of(namespace), item])
+        if self._is_same(secret, copy):
+            outcome = "unchanged"
+        row = Change("federation-secret", self.of.datacenter, outcome, f"secret {name}")
+        key = secret.fingerprint_key
+        then, now = digest(secret.fingerprints(key)), digest(copy.fingerprints(key)) if copy else ""
         contents = secret.contents(f"Federation secret {self.name} of {self.primary.datacenter}")
-        return Plan(
-            Changes(title, [Change("federation-secret", self.of.datacenter, outcome, what)]), contents
+        items = [item_of(namespace), item_of(row, now=now, then=then, by=_FIRST)]
+        return Plan(Changes(title, [namespace, row]), contents, items=items)
+
+    def _original_or_none(self) -> FederationSecret | None:
+        try:
+            return self.original()
+        except SecretError:
+            return None
+
+    def _made_again(self, secret: FederationSecret) -> bool:
+        """Whether 01 would let Helm make the primary's secret again before it is copied."""
+        of = self.primary
+        live = live_addresses(
+            self.cluster(of), of.namespace, self.params.fullname(of), self.params.gateway(of)
         )
+        return bool(mended_by_helm(secret, self.params, live or None))
+
+    def changed_clusters(self) -> list[ClusterParams]:
+        return [self.primary, self.of]
 
     def actions(self) -> list[Action]:
         return [lambda: ensure_namespace(self.cluster(self.of), self.of), self.transfer]

@@ -27,6 +27,8 @@ from .ui import directions, token_directions
 class Verification(Step):
     """Proves that the federation works, or names what does not."""
 
+    everywhere = True
+
     @property
     def subject(self) -> str:
         return f"federation {self.params.federation}"
