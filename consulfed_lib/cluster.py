@@ -114,6 +114,12 @@ class Cluster:
         """The API server's URL, as the kubeconfig has it."""
         return self._configuration.host
 
+    @property
+    def ca_pem(self) -> str:
+        """The CA that the API server's certificate is checked against; empty where that is this machine's own list."""
+        path = self._configuration.ssl_ca_cert
+        return Path(path).read_text() if path else ""
+
     # -- requests -----------------------------------------------------------------------------------------------
 
     def _headers(self) -> dict[str, str]:
