@@ -47,6 +47,11 @@ def html(notebook: Mapping[str, Any], title: str) -> str:
     return body.replace("</head>", f"{_PRINT}</head>", 1).replace("<head>", f"<head>{_POLICY}", 1)
 
 
+def ready() -> None:
+    """Load what takes a second to load, before the first page is wanted."""
+    html({"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}, "ready")
+
+
 def outside(text: str) -> list[str]:
     """What a page would load from outside itself, a few words each; empty: nothing.
 
