@@ -14,6 +14,7 @@ from ..errors import ParamsError
 from .files import UniqueKeys
 from .mistakes import context_mistakes, cross_checks
 from .models import NOTEBOOK_NAMES, Federation
+from .secrets import hide, secrets_in
 from .words import sentence
 
 
@@ -80,7 +81,10 @@ def _injected(names: Mapping[str, Any]) -> list[str]:
 
 
 def check(raw: Mapping[Any, Any], source: str) -> Federation:
-    """Check raw parameters from `source` (said in the error). Raises ParamsError that lists every mistake."""
+    """Check raw parameters from `source` (said in the error). Raises ParamsError that lists every mistake.
+
+    A secret among them is a mistake, and no other mistake shows it.
+    """
     mistakes: list[str] = []
     federation = None
     try:
@@ -89,6 +93,8 @@ def check(raw: Mapping[Any, Any], source: str) -> Federation:
         mistakes += [sentence(dict(item)) for item in error.errors()]
     mistakes += cross_checks(raw)
     mistakes += context_mistakes(raw)
+    secrets = secrets_in(raw)
+    mistakes = [hide(each, secrets) for each in mistakes] + [each.sentence for each in secrets]
     if mistakes or federation is None:
         count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
         raise ParamsError(
