@@ -28,7 +28,9 @@ RAW: dict[str, Any] = {
     "primary": {"context": "one", "datacenter": "dc1"},
     "secondaries": [{"context": "two", "datacenter": "dc2"}],
 }
-PARAMETERS = 'federation: str = "none"  # name\ndry_run: bool = True  # writes nothing\nsecondary: str = ""  # which one'
+PARAMETERS = (
+    'federation: str = "none"  # name\ndry_run: bool = True  # nothing\nsecondary: str = ""  # which one'
+)
 WORK = """from consulfed_lib.results import Change, Changes, Finding, Findings, Result
 
 checks = Findings("Checks", [Finding("api", "dc1", "ok", "answers"), Finding("nodes", "dc1", "warning", "only one")])
