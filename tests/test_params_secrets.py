@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from consulfed_lib.errors import ParamsError
 from consulfed_lib.params import check, load
-from consulfed_lib.params.secrets import HIDDEN, Found, hide, secrets_in
+from consulfed_lib.params.secrets import HIDDEN, Found, hide, masked, secrets_in
 
 CHART = Path(__file__).parents[1] / "consulfed_lib" / "sandbox" / "chart" / "consul" / "values.yaml"
 UUID = str(uuid.uuid4())
@@ -304,6 +304,24 @@ def test_a_short_secret_is_hidden_where_it_is_quoted_and_words_stay_words():
         f"x: {HIDDEN}; {HIDDEN} a port, not {{'a': {HIDDEN}}}"
     )
     assert hide("x: 5", []) == "x: 5"
+
+
+def test_values_can_be_had_without_what_is_secret_in_them():
+    """A lint quotes the beginning of a value; what it is given holds no secret, also not in JSON in a text."""
+    values = {
+        "server": {"extraConfig": json.dumps({"encrypt": GOSSIP, "tls": PEM}), "key": PEM.encode()},
+        "list": [f"https://ops:hunter2@{UUID}", 5, None],
+        "https://ops:hunter2@x": True,
+    }
+    clean = masked(values, found(values))
+    assert clean == {
+        "server": {
+            "extraConfig": json.dumps({"encrypt": HIDDEN, "tls": HIDDEN}, ensure_ascii=False),
+            "key": HIDDEN,
+        },
+        "list": [f"{HIDDEN}{UUID}", 5, None],
+        f"{HIDDEN}x": True,
+    }
 
 
 def test_a_file_with_a_secret_is_refused_before_anything_is_done(raw, tmp_path):

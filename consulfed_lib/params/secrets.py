@@ -106,6 +106,20 @@ def hide(text: str, found: list[Found]) -> str:
     return text
 
 
+def masked(value: Any, found: list[Found]) -> Any:
+    """The same plain data without the secrets that were found: for what quotes a value, and perhaps a part of it."""
+    if isinstance(value, Mapping):
+        return {masked(key, found): masked(each, found) for key, each in value.items()}
+    if isinstance(value, list):
+        return [masked(each, found) for each in value]
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+    if isinstance(text, str):
+        for secret in (each.value for each in found):
+            for form in (secret, json.dumps(secret)[1:-1]):  # as it stands in JSON in a text
+                text = text.replace(form, HIDDEN)
+    return text
+
+
 class _Search:
     """One walk through parameters, or through a file of Helm values.
 
