@@ -119,7 +119,8 @@ class Staging:
         Raises:
             LeakError: it would have held a secret; nothing of it is left.
             RecordError: it cannot be written (then what there is stays, for the next run to close), or does not
-                verify (then it is kept aside, as `.<run>.refused`). In its place there is nothing.
+                verify (then it is kept aside, as `.<run>.refused`). In its place there is nothing, or, where only the
+                very last step failed, the whole record.
         """
         with spoken_of("The record cannot be written", self._parent), alone(self._parent):
             said = {**predicate, "run": self.run, "federation": self.federation, "previous": self._previous()}

@@ -79,9 +79,9 @@ def find(name: str, records: Path) -> Path:
         RecordError: there is none, or more than one.
     """
     path = Path(name)
-    if path.is_dir():
+    if name and path.is_dir():
         return _in_folder(path)
-    if path.exists():
+    if name and path.exists():
         if path.name != RUN:
             raise RecordError(f"{path} is no record: it is neither a folder nor its {RUN}.", _HINT)
         return path.absolute().parent
@@ -103,17 +103,12 @@ def _in_folder(path: Path) -> Path:
     """The folder itself where it is a record, however broken; else the one record below it."""
     if any((path / name).exists() for name in (RUN, SUMS)) or any(path.glob("*.ipynb")):
         return path
-    found = sorted(
-        {each.parent for name in (RUN, SUMS) for each in path.glob(f"**/{name}") if _in_place(each)}
-    )
+    below = [each for name in (RUN, SUMS) for depth in ("*", "*/*") for each in path.glob(f"{depth}/{name}")]
+    found = sorted({each.parent for each in below if not each.parent.name.startswith(".")})
     if len(found) == 1:
         return found[0]
     what = f"{len(found)} records are" if found else "No record is"
     raise RecordError(f"{what} in {path}; one was expected.", _HINT, [str(each) for each in found[:20]])
-
-
-def _in_place(path: Path) -> bool:
-    return not path.parent.name.startswith(".")
 
 
 def _folders(records: Path, federation: str = "") -> Iterator[Path]:
