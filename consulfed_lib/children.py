@@ -10,8 +10,8 @@ from collections.abc import Callable
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
-def ended_with_us() -> Callable[[], None] | None:
-    """A `preexec_fn` for subprocess: the child gets SIGTERM when the thread that started it ends, however it ends.
+def ended_with_us(by: signal.Signals = signal.SIGTERM) -> Callable[[], None] | None:
+    """A `preexec_fn` for subprocess: the child gets that signal when the thread that started it ends, however it ends.
 
     None where the system cannot do that (only Linux can); the child then outlives a SIGKILL of its parent.
     """
@@ -20,6 +20,6 @@ def ended_with_us() -> Callable[[], None] | None:
     prctl = ctypes.CDLL(None).prctl  # looked up before the fork: the child may do as little as possible
 
     def in_the_child() -> None:
-        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        prctl(_PR_SET_PDEATHSIG, by)
 
     return in_the_child

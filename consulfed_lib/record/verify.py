@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..canonical import canonical, digest
 from ..errors import RecordError
+from ..plans import Document
+from ..plans.approval import deviations
 from . import page, shape
 from .cells import Evidence, examine
 from .files import PLAN, RUN, SUMS, check_subjects, check_sums, contents_of, read_file, sha256_of
@@ -263,12 +265,39 @@ def _plan(predicate: Predicate, contents: Mapping[str, bytes], evidence: Mapping
     for claim in predicate.notebooks:
         plan = ((evidence[claim.file].result if claim.file in evidence else None) or {}).get("plan")
         if isinstance(plan, dict):
-            shown[f"{claim.notebook} {claim.secondary}".strip()] = plan.get("digest")
+            shown[f"{claim.notebook} {claim.secondary}".strip()] = plan
+    if predicate.approved_plan:
+        return problems + _approved(predicate, content, shown)
     return problems + [
         f"{PLAN}: what it says of {label} is not what that notebook planned"
         for label in sorted(planned.keys() | shown.keys())
-        if planned.get(label) != shown.get(label)
+        if planned.get(label) != shown.get(label, {}).get("digest")
     ]
+
+
+def _approved(
+    predicate: Predicate, content: Mapping[str, Any], shown: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
+    """plan.json is the approved plan, and no notebook planned anything beyond it."""
+    assert predicate.plan is not None
+    assert predicate.approved_plan is not None
+    if predicate.plan.digest != predicate.approved_plan.digest:
+        return [f"{PLAN}: it is not the approved plan of which {RUN} speaks"]
+    problems = []
+    for label, plan in sorted(shown.items()):
+        try:
+            now = Document.from_data(plan["document"])
+            raw = content["notebooks"].get(label)
+            approved = Document.from_data({k: v for k, v in raw.items() if k != "digest"}) if raw else None
+        except (KeyError, TypeError, AttributeError):
+            problems.append(f"{label}: its plan cannot be read")
+            continue
+        if approved is None:
+            found = [f"{item.label} is in no approved plan" for item in now.pending]
+        else:
+            found = deviations(approved, now, begun=True)
+        problems += [f"{label}: it was not approved: {each}" for each in found]
+    return problems
 
 
 def _pages(contents: Mapping[str, bytes]) -> list[str]:

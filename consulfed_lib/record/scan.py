@@ -1,0 +1,53 @@
+"""The last look before a record is kept: does any secret that the run met stand in it, in any encoding?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from .. import redact
+from ..errors import LeakError
+
+
+def scan(folder: Path) -> dict[str, int]:
+    """Look through every file of a record, names and contents.
+
+    Returns `{secrets, forms, files, hits}` for the record: how many values were looked for, in how many encodings, in
+    how many files; `hits` is 0.
+
+    Raises LeakError with the names of the files that hold one; never with what they hold.
+    """
+    paths = sorted(folder.iterdir())
+    leaking = [path.name for path in paths if any(redact.leaks(text) for text in _texts(path))]
+    if leaking:
+        raise LeakError(
+            f"The record would have held a secret, in {', '.join(leaking)}; it was not kept.",
+            "please report this: it is a fault of consulfed. What was done is not undone: run it again to see",
+        )
+    secrets, forms = redact.known()
+    return {"secrets": secrets, "forms": forms, "files": len(paths), "hits": 0}
+
+
+def _texts(path: Path) -> Iterator[str]:
+    """A file as it is; of JSON also each text in it, without JSON's own escapes."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    yield text
+    if path.suffix in {".ipynb", ".json"}:
+        try:
+            yield "\n".join(_strings(json.loads(text)))
+        except ValueError:
+            return
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield key
+            yield from _strings(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _strings(item)
