@@ -11,6 +11,7 @@ import json
 import re
 import ssl
 import threading
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -24,6 +25,20 @@ HTTPS_PORT = 8501
 _OWN_PORT = re.compile(r":\d+(?=->)")
 """The port that Consul dialled from, in its `read tcp a:1->b:2: …`: another one each time, so that a wait would take
 the same failure for news."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The certificate that a server shows in the TLS handshake.
+
+    Attributes:
+        der: the server's own, without those of its CAs.
+        refused: why it is not trusted, in OpenSSL's words; empty: the federation's CA, the server's name and the
+            dates vouch for it.
+    """
+
+    der: bytes
+    refused: str = ""
 
 
 class _Forwarded(http.client.HTTPSConnection):
@@ -40,6 +55,15 @@ class _Forwarded(http.client.HTTPSConnection):
             self.timeout
         )  # or a forward that went silent would hold the caller past every deadline
         self.sock = self._tls.wrap_socket(raw, server_hostname=self.host)
+
+    def shown_to_anyone(self) -> bytes:
+        """The certificate (DER) of a connection in which nobody is trusted and nothing is sent after the handshake."""
+        trusting_nobody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        trusting_nobody.check_hostname, trusting_nobody.verify_mode = False, ssl.CERT_NONE
+        raw = self._dial()
+        raw.settimeout(self.timeout)
+        with trusting_nobody.wrap_socket(raw, server_hostname=self.host) as connection:
+            return connection.getpeercert(binary_form=True) or b""
 
 
 class Consul:
@@ -65,6 +89,7 @@ class Consul:
         domain: str = "consul",
     ):
         self.datacenter = datacenter
+        self.pod = pod
         self._where = f"Consul in {datacenter} ({cluster.context}, pod {pod})"
         self._token = token
         context = ssl.create_default_context(cadata=ca_pem)
@@ -95,6 +120,25 @@ class Consul:
         """The HTTP status of a page that holds nothing for us, such as the UI's."""
         with self._lock:
             return self._answer(url, {})[0]
+
+    def certificate(self) -> Shown:
+        """The certificate that the server shows now: always of a new connection, which then serves what is asked next.
+
+        One that is not trusted is shown all the same, so that it can be said what is wrong with it.
+        """
+        with self._lock:
+            self._connection.close()  # it may be older than the server's last start
+            try:
+                self._connection.connect()
+                return Shown(self._connection.sock.getpeercert(binary_form=True) or b"")
+            except ssl.SSLCertVerificationError as error:
+                refused = error.verify_message
+            except OSError as error:
+                raise self._failed(error) from None
+            try:
+                return Shown(self._connection.shown_to_anyone(), refused)
+            except OSError as error:
+                raise self._failed(error) from None
 
     def _answer(self, url: str, headers: dict[str, str]) -> tuple[int, bytes]:
         for attempt in (1, 2):
