@@ -24,6 +24,15 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "consulfed_lib.commands:run",
         "Run the notebooks of a federation in their order, and keep the record.",
     ),
+    "plan": (
+        "consulfed_lib.commands:plan",
+        "Write down what a run would change, for somebody to approve.",
+    ),
+    "record": ("consulfed_lib.record.commands:record", "List, show, verify and compare records."),
+    "pipeline": (
+        "consulfed_lib.pipelines.command:pipeline",
+        "Print a pipeline: plan, approval, apply, archive.",
+    ),
     "params": ("consulfed_lib.commands:params", "Check the parameters of a federation."),
     "rbac": (
         "consulfed_lib.rbac.command:rbac",

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 import sys
 import time
 from collections.abc import Callable
@@ -20,14 +19,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from . import errors
-from .errors import ConsulfedError, Interrupted, KernelError, LeakError, ParamsError
+from .errors import ConsulfedError, Interrupted, KernelError, ParamsError
 from .params import Federation
 from .results import MARKS, Result, count
 
 Tell = Callable[[str], None]
-
-_SECRET_SHAPES = re.compile(r"BEGIN (?:[A-Z]+ )?PRIVATE KEY|LS0tLS1CRUdJT")
-"""A private key, or anything PEM in base64: never in a record, whoever's it is."""
 
 
 @dataclass(frozen=True)
@@ -83,12 +79,14 @@ def execute(
     kernel: Any,
     tell: Tell,
     before_cell: Callable[[], None] = lambda: None,
+    place: Path | None = None,
 ) -> Done:
     """Execute one notebook into `folder`, with a kernel that is started or starting.
 
     It must not be called in the main thread: there nbclient would take over the signals.
 
     Args:
+        place: the folder where people will find it afterwards, if it is another one.
         before_cell: is called before each cell; what it raises ends the notebook there.
 
     Raises:
@@ -99,6 +97,7 @@ def execute(
     import papermill
 
     output, start = folder / task.output, time.monotonic()
+    found_at = (place or folder) / task.output
     tell(f"{task.label} …")
     said = _Indented(tell)
     try:
@@ -106,6 +105,7 @@ def execute(
             notebooks_folder() / f"{task.notebook}.ipynb",
             output,
             parameters=_parameters(task, params),
+            engine_name="consulfed",
             kernel_name="python3",
             km=kernel,
             progress_bar=False,
@@ -114,24 +114,23 @@ def execute(
             on_cell_start=lambda **_: before_cell(),
         )
     except papermill.PapermillExecutionError as error:
-        raise _failure(error.ename, error.evalue, output) from None
+        raise _failure(error.ename, error.evalue, found_at) from None
     except ConsulfedError:
         raise
     except Exception as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise KernelError(
             f"The kernel of {task.label} did not come to its end: {first}",
-            f"run the same command again. So far: {output}",
+            f"run the same command again. So far: {found_at}",
         ) from None
     finally:
         said.close()
-        _withhold_leaks(output)
     result = read_result(output)
     if result is None:
         raise KernelError(
-            f"{output} holds no result: it did not come to its end.", "run the same command again"
+            f"{found_at} holds no result: it did not come to its end.", "run the same command again"
         )
-    done = Done(task, output, result, time.monotonic() - start)
+    done = Done(task, found_at, result, time.monotonic() - start)
     _tell_result(done, tell)
     return done
 
@@ -179,16 +178,6 @@ def read_result(path: Path) -> dict[str, Any] | None:
         if Result.MIME in output.get("data", {}):
             return output["data"][Result.MIME]
     return None
-
-
-def _withhold_leaks(output: Path) -> None:
-    """A record that would hold a private key is removed, and the run fails."""
-    if output.exists() and _SECRET_SHAPES.search(output.read_text(encoding="utf-8")):
-        output.unlink()
-        raise LeakError(
-            f"The executed notebook {output.name} would have held a private key; it was not kept.",
-            "please report this: it is a fault of consulfed",
-        )
 
 
 class _Indented(io.TextIOBase):

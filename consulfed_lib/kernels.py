@@ -20,6 +20,8 @@ import psutil
 
 from .children import ended_with_us
 from .errors import Interrupted
+from .places import in_memory
+from .redact.channel import Listener
 from .steps import NOTEBOOKS
 
 _PREFIX = "consulfed-run-"
@@ -29,14 +31,9 @@ _AHEAD, _AHEAD_AT_MOST = 2, 4
 more than four, however many notebooks work at once, because each takes a hundred megabytes and a second of a core."""
 
 
-def _in_memory() -> str | None:
-    """A folder that never touches a disk, where the system has one; None: the usual temporary folder."""
-    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-
-
 def _sweep() -> None:
     """Remove what runs of ours left that were killed: folders of sockets that nobody listens to any more."""
-    for folder in Path(_in_memory() or tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+    for folder in Path(in_memory() or tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         pid = folder.name.removeprefix(_PREFIX).partition("-")[0]
         if pid.isdigit() and not psutil.pid_exists(int(pid)) and folder.stat().st_uid == os.getuid():
             shutil.rmtree(folder, ignore_errors=True)
@@ -73,7 +70,8 @@ class Kernels:
         self._waiting = list(notebooks)
         _sweep()
         # 0700, and short: the path of a socket may have 107 characters.
-        self._folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=_in_memory()))
+        self._folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=in_memory()))
+        self._secrets = Listener(self._folder)
         self._starter = ThreadPoolExecutor(1, "kernels")
         self._numbers = itertools.count()
         self._lock = threading.Lock()
@@ -95,6 +93,7 @@ class Kernels:
         for thread in self._ending:
             thread.join()
         self._starter.shutdown()
+        self._secrets.close()  # what kernels told to be secret is known now, to whoever looks through their notebooks
         shutil.rmtree(self._folder, ignore_errors=True)
 
     @contextmanager
@@ -162,10 +161,13 @@ class Kernels:
         manager = new_manager(self._folder / f"{next(self._numbers)}.json")
         module = f"consulfed_lib.steps.{NOTEBOOKS[notebook][0]}"
         manager.start_kernel(
-            extra_arguments=[f"--IPKernelApp.exec_lines=['import {module}']"],
+            extra_arguments=[
+                f"--IPKernelApp.exec_lines=['import {module}']",
+                "--HistoryManager.hist_file=:memory:",  # else every cell is written into the user's history
+            ],
             # The Kubernetes client writes a kubeconfig's client key to a temporary file and removes it at exit; a
             # kernel is killed, so that the key must lie where we clean up.
-            env={**os.environ, "TMPDIR": str(self._folder)},
+            env={**os.environ, **self._secrets.environment(), "TMPDIR": str(self._folder)},
             preexec_fn=ended_with_us(),
         )
         return manager

@@ -11,6 +11,7 @@ from .checks import CATALOGUE
 from .checks.values import look_at_values
 from .errors import ConsulfedError, ParamsError
 from .params import SANDBOX, Chart, Federation, load, read_yaml
+from .params.secrets import masked, secrets_in
 from .results import MARKS, Finding
 from .values.facts import ABSENT, Datacenter, get
 from .values.layers import Layer, file_layer, merge, put, values_layer
@@ -123,4 +124,6 @@ def _layers(prefix: str, holder: Any, folder: Path) -> list[Layer]:
             found.append(file_layer(prefix, i, str(folder / Path(str(file)).expanduser())))
         except ParamsError:  # among the mistakes of the parameters already
             continue
-    return found + values_layer(prefix, values if isinstance(values, Mapping) else {})
+    found += values_layer(prefix, values if isinstance(values, Mapping) else {})
+    # A secret in them is among the mistakes of the parameters already, and the lint quotes values.
+    return [Layer(each.source, masked(each.values, secrets_in({"values": each.values}))) for each in found]

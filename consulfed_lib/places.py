@@ -27,6 +27,11 @@ def whoami() -> dict[str, str]:
     return {"user": user, "host": socket.gethostname()}
 
 
+def in_memory() -> str | None:
+    """A folder that never touches a disk, where the system has one; None: the usual temporary folder."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
 def sandbox_folder() -> Path:
     """The folder of the sandbox that is meant: $CONSULFED_SANDBOX, else one in the user's state folder."""
     named = os.environ.get(SANDBOX_VARIABLE)

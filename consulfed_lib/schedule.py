@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
-from .errors import ConsulfedError, Interrupted, ParamsError, PreflightError
+from .errors import ConsulfedError, Interrupted, LeakError, ParamsError, PreflightError
 from .execution import Done, Task, Tell
 from .params import Federation
 from .results import Table
@@ -133,6 +133,10 @@ class Story:
         worst = next((word for word in ("planned", "applied") if word in outcomes.values()), "unchanged")
         found = ", ".join(f"{notebook[:2]} {outcome}" for notebook, outcome in outcomes.items())
         return Row(name, f"✔ {worst}", seconds, found)
+
+    def leak(self) -> LeakError | None:
+        """The leak that a secondary's notebook ended with; it outweighs whatever else happened."""
+        return next((error for _, error in self.failed.values() if isinstance(error, LeakError)), None)
 
     def failure(self, todo: Plan, last: ConsulfedError | None) -> ConsulfedError | None:
         """The one error that a run ends with: of the class of the first secondary that failed, naming each of them.

@@ -75,6 +75,7 @@ def federation(raw: dict[str, Any]) -> Callable[..., parameters.Federation]:
 def _forget_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     """What one test registers as secret is no secret of the next one."""
     monkeypatch.setattr(redact, "_known", set())
+    monkeypatch.setattr(redact, "_values", set())
 
 
 class Authority:

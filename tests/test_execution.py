@@ -209,10 +209,8 @@ def test_what_refuses_a_cell_ends_the_notebook_before_it(notebook, kernel, feder
     assert [cell["execution_count"] is None for cell in cells] == [False, False, True, True]
 
 
-def test_a_kernel_that_dies_is_an_error_although_its_file_says_completed(
-    notebook, federation, tmp_path, tmp_path_factory
-):
-    """The worst lie of papermill's metadata: no exception, and every cell `completed`, also those that never ran."""
+def test_a_kernel_that_dies_is_an_error_and_its_file_says_so(notebook, federation, tmp_path, tmp_path_factory):
+    """papermill's own engine would call every cell completed; ours says which one failed, and which never ran."""
     notebook("reason = ''", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)", RESULT)
     mortal = new_manager(tmp_path_factory.mktemp("k") / "k.json")
     mortal.start_kernel()
@@ -225,8 +223,9 @@ def test_a_kernel_that_dies_is_an_error_although_its_file_says_completed(
     assert str(path) in str(caught.value)
     assert read_result(path) is None
     record = json.loads(path.read_text())
-    assert record["metadata"]["papermill"]["exception"] is None
-    assert {cell["metadata"]["papermill"]["status"] for cell in record["cells"]} == {"completed"}
+    assert record["metadata"]["papermill"]["exception"] is True
+    statuses = [cell["metadata"]["papermill"]["status"] for cell in record["cells"]]
+    assert statuses[-3:] == ["completed", "failed", "pending"]
     assert record["cells"][-1]["execution_count"] is None
 
 

@@ -181,7 +181,7 @@ def test_kernels_that_do_not_stop_are_killed(together):
 
 def test_what_a_killed_run_left_is_swept_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder of sockets whose run is gone is removed by the next run; that of a run which lives stays."""
-    monkeypatch.setattr(kernels, "_in_memory", lambda: str(tmp_path))
+    monkeypatch.setattr(kernels, "in_memory", lambda: str(tmp_path))
     gone = subprocess.Popen(["true"])
     gone.wait()
     (tmp_path / f"{kernels._PREFIX}{gone.pid}-x").mkdir()

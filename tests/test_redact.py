@@ -269,10 +269,11 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def outputs(executed: Path) -> list[str]:
-    """What each cell put out, as JSON."""
+    """What each cell put out, as JSON; the pieces of a stream together, as a reader sees them."""
     cells = json.loads((executed / "out.ipynb").read_text())["cells"]
     cells = [cell for cell in cells if "papermill-error-cell-tag" not in cell["metadata"].get("tags", [])]
-    return [json.dumps(cell["outputs"]) for cell in cells]
+    streams = ["".join(text for o in cell["outputs"] for text in o.get("text", [])) for cell in cells]
+    return [json.dumps([cell["outputs"], stream]) for cell, stream in zip(cells, streams, strict=True)]
 
 
 def test_a_real_notebook_leaks_nothing_on_any_channel(executed):

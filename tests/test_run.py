@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
 import socket
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,14 +19,19 @@ import nbformat
 import psutil
 import pytest
 
-from consulfed_lib import errors, execution, run
-from consulfed_lib.errors import Interrupted, ParamsError
+from consulfed_lib import errors, execution, redact, run
+from consulfed_lib import params as parameters
+from consulfed_lib.errors import Interrupted, LeakError, RecordError
 from consulfed_lib.execution import Done, read_result
+from consulfed_lib.params import NOTEBOOK_NAMES
+from consulfed_lib.record.archive import Staging
+from consulfed_lib.record.predicate import beginning
+from consulfed_lib.record.verify import verify
 from consulfed_lib.steps import NOTEBOOKS, PER_SECONDARY
 
 RESULT = """
 from consulfed_lib.results import Result
-Result("{name}", "test", globals().get("secondary", "all"), "verified")
+Result("{name}", "test", globals().get("secondary", "all"), "verified", parameters={{}})
 """
 MEET = """
 import socket
@@ -44,9 +52,9 @@ def runbook(monkeypatch, tmp_path) -> Callable[..., None]:
 
     def make(**cells: str) -> None:
         for name in NOTEBOOKS:
-            own = ["secondary = ''"] if name in PER_SECONDARY else []
+            declared = [each for each in NOTEBOOK_NAMES if each != "secondary" or name in PER_SECONDARY]
             sources = [
-                "\n".join(["reason = ''", *own]),
+                "\n".join(f"{each} = ''" for each in declared),
                 cells.get(f"n{name[:2]}", "1"),
                 RESULT.format(name=name),
             ]
@@ -62,10 +70,11 @@ def runbook(monkeypatch, tmp_path) -> Callable[..., None]:
 def start(federation, tmp_path) -> Callable[..., list[Done]]:
     """Runs the notebooks for a federation with so many secondaries; what is told is in `start.told`."""
 
-    def work(secondaries: int = 1, only: str = "") -> list[Done]:
+    def work(secondaries: int = 1, only: str = "", **more: Any) -> list[Done]:
         clusters = [{"context": f"dc{i + 2}", "datacenter": f"dc{i + 2}"} for i in range(secondaries)]
         params = federation(secondaries=clusters)
-        return run.run(params, only=only, records=tmp_path / "records", tell=work.told.append)  # type: ignore[attr-defined]
+        told = work.told.append  # type: ignore[attr-defined]
+        return run.run(params, only=only, records=tmp_path / "records", tell=told, **more).done
 
     work.told = []  # type: ignore[attr-defined]
     return work
@@ -110,8 +119,21 @@ def meeting(tmp_path_factory) -> Iterator[Callable[..., str]]:
 
 
 def record(tmp_path: Path) -> Path:
-    (folder,) = (tmp_path / "records" / "test").iterdir()
+    """The only record; nothing of a run lies beside it."""
+    folder, lock = sorted((tmp_path / "records" / "test").iterdir(), reverse=True)
+    assert lock.name == ".lock"
     return folder
+
+
+def notebooks(tmp_path: Path) -> list[str]:
+    return sorted(path.name for path in record(tmp_path).glob("*.ipynb"))
+
+
+def claimed(tmp_path: Path) -> str:
+    """The outcome that the record claims; it verifies."""
+    verdict = verify(record(tmp_path))
+    assert verdict.problems == []
+    return verdict.facts["outcome"]
 
 
 def kernels_left() -> list[psutil.Process]:
@@ -127,8 +149,9 @@ def test_a_run_stops_at_the_first_notebook_that_fails(runbook, start, tmp_path):
     runbook(n00="from consulfed_lib.errors import PreflightError\nraise PreflightError('Not ready.')")
     with pytest.raises(errors.PreflightError, match="Not ready"):
         start()
-    assert stat.S_IMODE(record(tmp_path).stat().st_mode) == 0o700
-    assert [path.name for path in record(tmp_path).iterdir()] == ["00-preflight.ipynb"]
+    assert stat.S_IMODE(record(tmp_path).stat().st_mode) == 0o500
+    assert notebooks(tmp_path) == ["00-preflight.ipynb"]
+    assert claimed(tmp_path) == "failed"
     assert str(record(tmp_path)) in start.told[0]
     assert "dry run" in start.told[0]
     assert "dc1, dc2" in start.told[0]
@@ -144,11 +167,11 @@ def test_papermill_in_several_threads_keeps_notebooks_apart(runbook, start, tmp_
         path = record(tmp_path) / f"02-secret-transfer-{name}.ipynb"
         notebook = json.loads(path.read_text())
         assert notebook["metadata"]["papermill"]["parameters"]["secondary"] == name
-        assert notebook["metadata"]["papermill"]["output_path"] == str(path)
         printed = "".join(p for c in notebook["cells"] for o in c["outputs"] for p in o.get("text", []))
         assert printed == f"met {name}\n"
         assert f"{name} |     met {name}" in start.told
-    assert {stat.S_IMODE(each.path.parent.stat().st_mode) for each in done} == {0o700}
+    assert {each.path.parent for each in done} == {record(tmp_path)}
+    assert claimed(tmp_path) == "verified"
     assert kernels_left() == []
 
 
@@ -162,7 +185,8 @@ def test_one_secondary_that_fails_stops_no_other_one(runbook, start, tmp_path):
         start(secondaries=2)
     assert "1 of 2 secondaries failed: dc3" in caught.value.found
     assert caught.value.hint.startswith("ask its owner. The whole story: ")
-    assert sorted(path.name for path in record(tmp_path).iterdir()) == [
+    assert claimed(tmp_path) == "failed"
+    assert notebooks(tmp_path) == [
         "00-preflight.ipynb",
         "01-primary-setup.ipynb",
         "02-secret-transfer-dc2.ipynb",
@@ -187,6 +211,7 @@ def test_a_cancelled_run_ends_every_notebook_and_its_file(runbook, start, tmp_pa
         assert "KeyboardInterrupt" in path.read_text()
         assert read_result(path) is None
     assert "– interrupted" in start.told[-1]
+    assert claimed(tmp_path) == "interrupted"
     assert kernels_left() == []
 
 
@@ -202,14 +227,101 @@ def test_nothing_begins_after_a_cancel(runbook, start, tmp_path, meeting):
 def test_a_record_that_cannot_be_written_is_one_sentence(start, tmp_path):
     """Before any kernel is started."""
     (tmp_path / "records").write_text("a file")
-    with pytest.raises(ParamsError) as caught:
+    with pytest.raises(RecordError) as caught:
         start()
     assert str(tmp_path / "records") in caught.value.found
 
 
-def test_two_runs_never_share_a_folder(tmp_path):
-    """Also when they begin in the same second."""
-    assert run._new_folder(tmp_path) != run._new_folder(tmp_path)
+def test_a_record_that_holds_a_secret_is_not_kept(runbook, start, tmp_path):
+    """Whatever the run came to: the end is a leak, and nothing of the record is left."""
+    runbook(n00="print(''.join(['-----BEGIN ', 'PRIVATE KEY-----']))")
+    with pytest.raises(LeakError) as caught:
+        start(only="00")
+    assert caught.value.exit_code == 50
+    assert [path.name for path in (tmp_path / "records" / "test").iterdir()] == [".lock"]
+
+
+def test_a_secret_that_only_a_kernel_knew_is_scrubbed_by_the_runner(runbook, start, tmp_path):
+    """Also where the kernel's own guard is gone: the kernel had told the runner what is secret."""
+    runbook(
+        n00="import hashlib; from consulfed_lib import redact; redact.install()\n"
+        "value = hashlib.sha256(b'x').hexdigest(); redact.register(value.encode())\n"
+        "session = get_ipython().kernel.session; session.send = type(session).send.__get__(session)\n"
+        "print('it is', value)"
+    )
+    start(only="00")
+    value = hashlib.sha256(b"x").hexdigest()
+    files = [path.read_text() for path in record(tmp_path).iterdir()]
+    assert not [text for text in files if value in text]
+    assert [text for text in files if f"it is {redact.REDACTED}" in text]
+
+
+def test_a_disk_that_is_full_leaves_no_record(runbook, tmp_path):
+    """Files end at a size here, as on a full disk: one sentence, an exit code, and nothing in the record's place."""
+    runbook()
+    _params_file(tmp_path)
+    code = (
+        "import resource, sys; from pathlib import Path; from consulfed_lib import cli, execution\n"
+        f"execution.notebooks_folder = lambda: Path({str(tmp_path / 'notebooks')!r})\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"  # a page of HTML is larger
+        f"sys.exit(cli.main(['run', {str(tmp_path / 'p.yaml')!r}, '--only', '00', '--records', "
+        f"{str(tmp_path / 'records')!r}]))"
+    )
+    env = {**os.environ, "KUBECONFIG": str(tmp_path / "none")}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == RecordError.exit_code, done.stderr
+    assert "file too large" in done.stderr
+    assert "Traceback" not in done.stderr
+    left = [path.name for path in (tmp_path / "records" / "test").iterdir()]
+    assert [name for name in left if not name.startswith(".")] == []
+
+
+def test_what_a_killed_run_left_is_recorded_by_the_next_one(runbook, start, tmp_path):
+    """As interrupted, with what its notebooks show; the two are one chain."""
+    left = Staging(tmp_path / "records", "test")
+    runbook()
+    start(only="00")
+    left.begin(beginning(_params(tmp_path), "run", execution.notebooks_folder(), ""))
+    (left.path / "00-preflight.ipynb").write_bytes(
+        next((tmp_path / "records" / "test").glob("2*/00-preflight.ipynb")).read_bytes()
+    )
+    os.close(left._lock)  # as when its process dies
+    start(only="00")
+    assert any(f"{left.run} is recorded as interrupted" in line for line in start.told)
+    verdict = verify(left.place)
+    assert verdict.problems == []
+    assert verdict.facts["outcome"] == "interrupted"
+
+
+def test_the_summary_is_one_line_of_json(runbook, tmp_path, monkeypatch, capsys):
+    """The last one on standard output, also where the run failed, and where it could not begin."""
+    from consulfed_lib import cli
+
+    runbook(n00="from consulfed_lib.errors import PreflightError\nraise PreflightError('Not ready.')")
+    monkeypatch.chdir(tmp_path)
+    params = _params_file(tmp_path)
+    assert cli.main(["run", str(params), "-o", "json"]) == 11
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert summary["outcome"] == "failed"
+    assert summary["exit_code"] == summary["error"]["exit_code"] == 11
+    assert Path(summary["record"]).is_dir()
+    assert cli.main(["run", "nothing.yaml", "-o", "json"]) == 10
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["error"]["class"] == "ParamsError"
+    assert cli.main(["run", str(params), "--approved-plan", "x"]) == 10
+    assert "--apply" in capsys.readouterr().err
+
+
+def _params_file(tmp_path: Path) -> Path:
+    path = tmp_path / "p.yaml"
+    path.write_text(
+        "federation: test\nchart: {version: 1.9.11}\nprimary: {context: c1, datacenter: dc1}\n"
+        "secondaries: [{context: c2, datacenter: dc2}]\n"
+    )
+    return path
+
+
+def _params(tmp_path: Path) -> parameters.Federation:
+    return parameters.load(_params_file(tmp_path))
 
 
 def test_a_signal_means_an_interrupt_during_a_run_only():
@@ -225,7 +337,8 @@ def test_secondary_may_be_given_several_times(monkeypatch, tmp_path):
     from consulfed_lib import cli
 
     asked: dict[str, Any] = {}
-    monkeypatch.setattr(run, "run", lambda params, **more: asked.update(more) or [])
+    ended = run.Outcome("r", "test", "verified", tmp_path)
+    monkeypatch.setattr(run, "carry_out", lambda params, **more: asked.update(more) or ended)
     params = tmp_path / "p.yaml"
     secondaries = ", ".join(f"{{context: c{i}, datacenter: dc{i}}}" for i in (2, 3, 4))
     params.write_text(

@@ -60,8 +60,9 @@ class Fact(NamedTuple):
 
 
 FACTS = (
-    # The namespace kube-system is the cluster's identity.
-    Fact("namespaces", _READ, ("kube-system", "{namespace}"), "00 01 02 03", cluster=True),
+    # The namespace kube-system is the cluster's identity, which every record holds.
+    Fact("namespaces", _READ, ("kube-system",), cluster=True),
+    Fact("namespaces", _READ, ("{namespace}",), "00 01 02 03", cluster=True),
     Fact("nodes", ("list",), notebooks=SETUP, cluster=True),
     # Preflight: who owns what the chart will own; which volumes, addresses and clocks there are.
     *(

@@ -87,7 +87,7 @@ def _by_hand(folder: str, environment: dict[str, str]) -> dict[str, float]:
 
 
 def _consulfed(folder: str, environment: dict[str, str]) -> dict[str, float]:
-    return _timed([*CONSULFED, "run", str(PARAMS), "--apply", "-o", f"{folder}/records"], environment)
+    return _timed([*CONSULFED, "run", str(PARAMS), "--apply", "--records", f"{folder}/records"], environment)
 
 
 def _timed(command: list[str], environment: Any) -> dict[str, float]:

@@ -57,7 +57,7 @@ class Sandbox:
         assert done.returncode == 0, done.stderr
 
     def run(self, params: Path = PARAMS, *words: str, **more: Any) -> subprocess.CompletedProcess[str]:
-        return self.consulfed("run", str(params), "-o", str(self.records), *words, cwd=self.folder, **more)
+        return self.consulfed("run", str(params), "--records", str(self.records), *words, cwd=self.folder, **more)
 
     def kubectl(self, context: str, *words: str, stdin: str | None = None) -> str:
         """What a person does beside the runbook, as that cluster's administrator."""
@@ -75,7 +75,9 @@ class Sandbox:
         return done.stdout
 
     def newest_record(self) -> Path:
-        return max((self.records / "sandbox").iterdir(), key=lambda folder: folder.stat().st_mtime_ns)
+        """The folder of the newest run, also of one that was killed and left no record."""
+        runs = [each for each in (self.records / "sandbox").iterdir() if each.is_dir()]
+        return max(runs, key=lambda folder: folder.name.lstrip("."))
 
     def results(self) -> dict[str, dict[str, Any]]:
         """Output file → the result in its last code cell, of the newest run."""

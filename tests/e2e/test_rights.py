@@ -141,7 +141,7 @@ def unused(worker: Worker, used: set[Right]) -> set[tuple[str, str]]:
 def killed_while(worker: Worker, words: str) -> None:
     """Start a run that applies, and kill it outright right after it said these words."""
     command = [sys.executable, "-m", "consulfed_lib.cli", "run", str(worker.params), "--apply"]
-    command += ["-o", str(worker.sandbox.records)]
+    command += ["--records", str(worker.sandbox.records)]
     process = subprocess.Popen(
         command,
         env=worker.sandbox.env,
