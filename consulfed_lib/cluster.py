@@ -23,11 +23,14 @@ import yaml
 from kubernetes import client as kube
 from kubernetes import config as kube_config
 
-from . import streams
+from . import credentials, streams
 from .errors import ClusterError
 from .params import kubeconfig_contexts
 from .places import sandbox_kubeconfig
+from .redact.kubernetes import register_answer
 from .streams import Completed
+
+credentials.keep_in_memory()
 
 FIELD_MANAGER = "consulfed"
 PROXY_DEFAULTS = "consul.hashicorp.com/v1alpha1"
@@ -126,6 +129,8 @@ class Cluster:
         """Asked anew for each request: tokens of exec plugins are renewed in there."""
         settings = self._configuration.auth_settings()
         headers = {s["key"]: s["value"] for s in settings.values() if s["in"] == "header" and s["value"]}
+        for value in headers.values():
+            credentials.register_token(value)
         return {**headers, "user-agent": "consulfed", "accept": _JSON}
 
     def request(
@@ -170,6 +175,7 @@ class Cluster:
                 "see the URL in the kubeconfig; a proxy or a log-in page may be in between",
                 status=answer.status,
             )
+        register_answer(found)
         return found, answer.headers.get("date", "")
 
     def _unreachable(self, error: Exception) -> ClusterError:
@@ -404,4 +410,5 @@ def _configuration(context: str, kubeconfig: str | None) -> Any:
             f"The kubeconfig {where} cannot be read: {type(error).__name__}.", "see that it is a kubeconfig"
         ) from None
     configuration.debug = False
+    credentials.register(configuration)
     return configuration

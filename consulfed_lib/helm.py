@@ -27,6 +27,7 @@ from .cluster import Cluster, resource_path
 from .errors import ApplyError, ClusterError, ToolError
 from .params import Chart
 from .places import find_program
+from .redact.kubernetes import register_manifests
 
 RUNNER_LABEL = "consulfed-runner"
 """Label of a release's Secret: `<machine>.<pid>.<start time>` of the process that runs Helm, so that a release left
@@ -76,6 +77,8 @@ def release(cluster: Cluster, namespace: str, name: str) -> Release | None:
     labels = newest["metadata"]["labels"]
     record = _unpack(newest["data"]["release"])
     metadata = record["chart"]["metadata"]
+    objects = parse_manifest(record.get("manifest", ""))
+    register_manifests(objects)
     by_us = labels.get(REVISION_LABEL) == labels["version"]
     return Release(
         name=name,
@@ -86,7 +89,7 @@ def release(cluster: Cluster, namespace: str, name: str) -> Release | None:
         version=metadata["version"],
         app_version=str(metadata.get("appVersion", "")),
         values=record.get("config") or {},
-        objects=tuple(parse_manifest(record.get("manifest", ""))),
+        objects=tuple(objects),
         secret=newest["metadata"]["name"],
         runner=labels.get(RUNNER_LABEL, "") if by_us else "",
         ours=RUNNER_LABEL in labels,
@@ -153,7 +156,9 @@ class Charts:
             "--include-crds",
             "--skip-tests",
         ]
-        return parse_manifest(self._run([*words, "-f", "-"], json.dumps(values)))
+        manifests = parse_manifest(self._run([*words, "-f", "-"], json.dumps(values)))
+        register_manifests(manifests)
+        return manifests
 
 
 class Helm(Charts):
@@ -178,10 +183,12 @@ class Helm(Charts):
         words = ["template", name, *self._chart(chart), "--dry-run=server", "--no-hooks"]
         words += ["--is-upgrade"] if installed else []
         text = self._run([*words, *self._target(namespace), "-f", "-"], json.dumps(values))
+        manifests = parse_manifest(text)
+        register_manifests(manifests)
         hidden = {"data", "stringData"}
         return [
             {key: value for key, value in each.items() if each.get("kind") != "Secret" or key not in hidden}
-            for each in parse_manifest(text)
+            for each in manifests
         ]
 
     def upgrade(
