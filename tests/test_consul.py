@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
+import datetime
 
+import pytest
+from cryptography import x509
+
+from consulfed_lib.consul import Consul
 from consulfed_lib.errors import ClusterError
 from consulfed_lib.redact import Secret
+
+from .listeners import Listeners, closing, expired, saying
 
 TOKEN = "7b1f3c5e-2f64-4be0-9c39-3b1ea5ab0c11"
 
@@ -179,3 +185,64 @@ def test_a_closed_client_can_ask_again(dc1):
     dc1.client.leader()
     dc1.client.close()
     assert dc1.client.leader() == "x"
+
+
+# The certificate that it shows
+
+
+def names_in(der: bytes) -> list[str]:
+    found = x509.load_der_x509_certificate(der).extensions
+    return found.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(x509.DNSName)
+
+
+def test_the_certificate_is_that_of_the_connection_that_serves_what_is_asked_next(dc1):
+    """A look at it costs no connection of its own, and no request."""
+    dc1.answers("status/leader", "x")
+    shown = dc1.client.certificate()
+    assert (names_in(shown.der), shown.refused) == (["server.dc1.consul"], "")
+    assert dc1.consul.requests == []
+    dc1.client.leader()
+    assert len({asked.connection for asked in dc1.consul.requests}) == 1
+
+
+def test_the_certificate_is_the_one_that_is_shown_now(dc1, https, authority):
+    """A connection that was kept open has the one from before the server's restart."""
+    dc1.answers("status/leader", "x")
+    dc1.client.leader()
+    before = dc1.client.certificate()
+    dc1.cluster.port = https(names=("server.dc1.consul",), signed_by=authority).port
+    assert dc1.client.certificate().der != before.der
+
+
+def test_a_certificate_that_is_not_trusted_is_shown_with_the_reason_and_nothing_is_sent(
+    consul_server, other_authority
+):
+    """What is wrong with it can only be said of what was seen; the token is for who is trusted."""
+    stranger = consul_server("dc1", token=Secret("token", TOKEN.encode()), signed_by=other_authority)
+    shown = stranger.client.certificate()
+    issued = x509.load_der_x509_certificate(shown.der)
+    issued.verify_directly_issued_by(other_authority.certificate)
+    assert "issuer" in shown.refused
+    assert stranger.consul.requests == []
+    failure(stranger.client.leader)
+    assert stranger.consul.requests == []
+
+
+def test_a_certificate_that_has_expired_is_shown_too(consul_server):
+    """The same for dates as for the CA."""
+    ca = expired()
+    dc1 = consul_server("dc1", signed_by=ca)
+    shown = Consul(dc1.cluster, "consul", "consul-server-0", "dc1", ca.pem, None).certificate()
+    assert shown.refused == "certificate has expired"
+    assert x509.load_der_x509_certificate(shown.der).not_valid_after_utc < datetime.datetime.now(datetime.UTC)
+
+
+@pytest.mark.parametrize("says", [closing, saying(b"HTTP/1.0 400 Bad Request\r\n\r\n")])
+def test_what_shows_no_certificate_is_one_sentence(dc1, says):
+    """A pod that hangs up, and one that speaks no TLS."""
+    listeners = Listeners()
+    dc1.cluster.port = int(listeners.serve(says).rpartition(":")[2])
+    assert "dc1" in failure(dc1.client.certificate).found
+    listeners.close()
+    dc1.cluster.down = "dc1: port-forward to pod consul/consul-server-0 failed: no such pod."
+    assert "no such pod" in failure(dc1.client.certificate).found

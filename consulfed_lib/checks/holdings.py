@@ -39,7 +39,7 @@ class Stored:
     """
 
     where: str
-    pem: bytes | None
+    pem: bytes | None = field(repr=False)
     own: bool
 
 
@@ -164,12 +164,7 @@ def _read(cluster: Cluster, namespace: str, name: str, key: str) -> bytes | None
 
 def _shown(dc: Datacenter) -> Shown:
     found = dc.consul.certificate()
-    try:
-        return Shown(x509.load_der_x509_certificate(found.der), found.refused)
-    except ValueError as error:
-        raise ClusterError(
-            f"{dc.consul.pod} of {dc.name} shows a certificate that cannot be read: {error}"
-        ) from None
+    return Shown(x509.load_der_x509_certificate(found.der), found.refused)
 
 
 def _token(dc: Datacenter) -> Token:
