@@ -521,9 +521,20 @@ def test_a_consul_that_fails_has_not_refused_the_token(world):
     """Only Consul's no is a no."""
     failing = world()
     failing.places[0].says("acl/token/self", b"No cluster leader", 500)
-    (finding,) = failing.wrong()
-    assert (finding.id, finding.severity) == ("replication-token", "skipped")
-    assert "No cluster leader" in finding.found
+    found = failing.wrong()
+    assert [(f.id, f.subject, f.severity) for f in found] == [
+        ("replication-token", subject, "skipped") for subject in ("dc1", "dc2")
+    ]
+    assert all("No cluster leader" in f.found for f in found)
+
+
+def test_what_the_primary_says_of_its_token_holds_for_each_copy_that_is_the_same(world):
+    """A refused token is no better where it was copied to; of another one the primary was not asked."""
+    broken = world(3)
+    primary_refuses_the_token(broken)
+    other_token(broken)
+    found = {f.subject: f.found for f in broken.look() if f.id == "replication-token"}
+    assert ["dc1 does not accept it" in found[dc] for dc in ("dc1", "dc2", "dc3")] == [True, False, True]
 
 
 def test_without_the_primarys_secret_nothing_is_compared(world):

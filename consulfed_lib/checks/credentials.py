@@ -115,7 +115,7 @@ def gossip_key(here: Holdings, primary: Holdings, limits: Limits) -> Iterator[En
 
 def replication_token(here: Holdings, primary: Holdings, limits: Limits) -> Iterator[Entry]:
     """The replication token: the same everywhere, and the primary accepts it."""
-    yield _shared(here, primary, limits, "replication token", "replicationToken", here.token)
+    yield _shared(here, primary, limits, "replication token", "replicationToken", primary.token)
 
 
 def _shared(
@@ -126,7 +126,11 @@ def _shared(
     key: str,
     token: Token | Unseen | None = None,
 ) -> Entry:
-    """A secret value of the federation secret, compared with the primary's by its keyed fingerprint."""
+    """A secret value of the federation secret, compared with the primary's by its keyed fingerprint.
+
+    Args:
+        token: what the primary says of its own, which holds for every other one that is the same.
+    """
     where = f"{here.secret_where} {key}"
     if not isinstance(here.secret, FederationSecret):
         return entry(here, limits, name, where, unseen=why_unseen(here.secret) or "the secret is not there")
@@ -138,16 +142,16 @@ def _shared(
     faults, end, unseen, note = [], None, "", ""
     if value != original.data.get(key):
         faults.append(Fault(f"it is another one than in {primary.dc.name}", f"{anew(here)}; {here.restart}"))
-    if isinstance(token, Unseen):
+    elif isinstance(token, Unseen):
         unseen = token.why
     elif token and token.refusal:
-        kept = f"{here.dc.of.namespace}/{here.dc.fullname}-acl-replication-acl-token"
+        kept = f"{primary.dc.of.namespace}/{primary.dc.fullname}-acl-replication-acl-token"
         hint = (
             f"see whether the secret {kept} holds another one; run 01-primary-setup, then 02-secret-transfer"
         )
-        faults.append(Fault(f"{here.dc.name} does not accept it: {token.refusal}", hint))
+        faults.append(Fault(f"{primary.dc.name} does not accept it: {token.refusal}", hint))
     elif token:
-        note = f"accepted by {here.dc.name}, its accessor is {token.accessor}"
+        note = f"accepted by {primary.dc.name}, its accessor is {token.accessor}"
         if token.expires:
             end = datetime.fromisoformat(token.expires)
             faults += of_dates(limits, None, end, "make a replication token that does not expire")
