@@ -177,6 +177,10 @@ class Consul:
         """What the server asked was started with: `{Datacenter, PrimaryGateways, …}`. Needs agent:read."""
         return self.get("agent/self")["DebugConfig"]
 
+    def version(self) -> str:
+        """Of the server asked. Needs agent:read."""
+        return str(self.get("agent/self")["Config"]["Version"])
+
     def wan_members(self) -> list[dict[str, Any]]:
         """Servers of every datacenter: `[{Name, Addr, Port, Tags: {dc, …}, Status}]`; serf status 1 is alive."""
         return self.get("agent/members", wan="1")

@@ -17,6 +17,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,20 @@ def parse_manifest(text: str) -> list[dict[str, Any]]:
     return [document for document in yaml.load_all(text, Loader=_Loader) if isinstance(document, dict)]
 
 
+@cache
+def _version_of(program: Path) -> str:
+    try:
+        done = subprocess.run(
+            [str(program), "version", "--short"], capture_output=True, text=True, timeout=30, check=False
+        )
+        said = done.stdout.strip()
+    except (OSError, subprocess.TimeoutExpired) as error:
+        said = f"that does not answer ({type(error).__name__})"
+    if not re.match(r"v\d+\.\d+", said):
+        raise ToolError(f"Helm {said or 'of unknown version'}", "install Helm 3.14 or newer")
+    return said.partition("+")[0]
+
+
 class Charts:
     """What the Helm CLI tells of charts, without any cluster. Raises ToolError when Helm is not there."""
 
@@ -133,6 +148,10 @@ class Charts:
         if done.returncode:
             raise ApplyError(f"helm {words[0]} failed: {_reason(done.stderr)}", _hint(done.stderr))
         return done.stdout
+
+    def version(self) -> str:
+        """As Helm says it of itself, such as `v4.1.4`. Raises ToolError where it does not."""
+        return _version_of(self.program)
 
     def chart_metadata(self, chart: Chart) -> dict[str, Any]:
         """Chart.yaml of the pinned chart. Raises ApplyError when the chart or that version cannot be had."""

@@ -18,6 +18,7 @@ from typing import Any
 
 import psutil
 
+from . import redact
 from .children import ended_with_us
 from .errors import Interrupted
 from .places import in_memory
@@ -159,6 +160,7 @@ class Kernels:
     def _start(self, notebook: str) -> Any:
         """Start a kernel; it imports that notebook's step by itself, outside of any cell."""
         manager = new_manager(self._folder / f"{next(self._numbers)}.json")
+        log = os.open(self._log(manager), os.O_WRONLY | os.O_CREAT, 0o600)
         module = f"consulfed_lib.steps.{NOTEBOOKS[notebook][0]}"
         manager.start_kernel(
             extra_arguments=[
@@ -169,8 +171,21 @@ class Kernels:
             # kernel is killed, so that the key must lie where we clean up.
             env={**os.environ, **self._secrets.environment(), "TMPDIR": str(self._folder)},
             preexec_fn=ended_with_us(),
+            # What it says by itself is for who asks why it died, and not for the log of the run.
+            stdout=log,
+            stderr=log,
         )
+        os.close(log)
         return manager
+
+    @staticmethod
+    def _log(manager: Any) -> Path:
+        return Path(manager.connection_file).with_suffix(".log")
+
+    def last_words(self, manager: Any) -> str:
+        """The last line that a kernel wrote by itself; empty if it wrote none."""
+        lines = self._log(manager).read_text(errors="replace").strip().splitlines()
+        return redact.scrub(lines[-1].strip()) if lines else ""
 
     def _end(self, manager: Any) -> None:
         """Kill it, in the background: the next notebook need not wait until it is gone."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from . import execution
-from .errors import ApprovalError, ConsulfedError, Interrupted, LeakError, RecordError
+from .errors import ApprovalError, ConsulfedError, Interrupted, KernelError, LeakError, RecordError
 from .execution import Done, Task, Tell
 from .keeping import Keeper
 from .kernels import Kernels
@@ -211,6 +211,8 @@ class _Run:
             except ConsulfedError as error:
                 if self._kernels.stopped:  # whatever an interrupted cell says of it
                     raise Interrupted(error.found, error.hint, error.details) from None
+                if isinstance(error, KernelError) and (words := self._kernels.last_words(kernel)):
+                    error.details += (f"the kernel's last words: {words}",)
                 raise
             finally:
                 self._working.remove(task)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import subprocess
 from collections.abc import Iterator, Sequence
 from functools import partial
 from urllib.parse import urlsplit
@@ -69,19 +67,12 @@ def api_url(self: Check, subject: str, url: str) -> Iterator[Finding]:
 
 @check("helm", f"Helm {'.'.join(map(str, OLDEST_HELM))} or newer is here")
 def helm_program(self: Check, subject: str, cluster: Cluster) -> Iterator[Finding]:
-    program = helm.Helm(cluster).program
-    try:
-        done = subprocess.run(
-            [str(program), "version", "--short"], capture_output=True, text=True, timeout=30, check=False
-        )
-        text = done.stdout.strip()
-    except (OSError, subprocess.TimeoutExpired) as error:
-        text = f"that does not answer ({type(error).__name__})"
-    match = re.search(r"v(\d+)\.(\d+)", text)
-    if match and (int(match[1]), int(match[2])) >= OLDEST_HELM:
-        yield self.ok(subject, f"Helm {text.partition('+')[0]}")
+    version = helm.Helm(cluster).version()
+    major, minor = (int(part) for part in version.removeprefix("v").split(".")[:2])
+    if (major, minor) >= OLDEST_HELM:
+        yield self.ok(subject, f"Helm {version}")
     else:
-        yield self.error(subject, f"Helm {text or 'of unknown version'}", "install Helm 3.14 or newer")
+        yield self.error(subject, f"Helm {version}", "install Helm 3.14 or newer")
 
 
 @check("chart", "the pinned chart can be had, and is the version that the parameters name")

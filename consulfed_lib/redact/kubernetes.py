@@ -10,7 +10,7 @@ from typing import Any
 from . import register
 
 PUBLIC = {"ca.crt", "tls.crt", "service-ca.crt", "namespace"}
-"""Keys of a Secret's data that are no secret; a CA's certificate is to be shown, and a namespace's name is everywhere."""
+"""Keys of a Secret's data that are no secret: certificates are to be shown, and a namespace's name is everywhere."""
 
 _HELM = "helm.sh/release.v1"
 """Helm's own records: large, and nothing secret but the manifests of Secrets in them (`register_manifests`)."""

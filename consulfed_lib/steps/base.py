@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
@@ -13,7 +14,8 @@ from typing import Any
 from .. import __version__
 from ..checks import run_together
 from ..cluster import Cluster
-from ..errors import ClusterError, PreflightError, VerifyError
+from ..errors import ClusterError, PreflightError, ToolError, VerifyError
+from ..helm import Charts
 from ..identity import identity
 from ..params import Cluster as ClusterParams
 from ..params import Federation
@@ -74,6 +76,7 @@ class Step(ABC):
 
     everywhere = False
     """Whether it looks at every cluster of the federation, and not only at those that it works on."""
+    uses_helm = False
 
     def __init__(self, notebook: str, params: Federation):
         self.notebook = notebook
@@ -253,6 +256,9 @@ class Step(ABC):
                 self.identities[of.datacenter] = {"context": of.context, "error": error.found}
             return []
 
+        if self.uses_helm:
+            with suppress(ToolError):  # the check `helm` says it
+                self.versions["helm"] = Charts().version()
         met = [of for of in self.params.clusters if self.everywhere or of.context in self._clusters]
         run_together(partial(note, of) for of in met)
 

@@ -20,6 +20,7 @@ class Preflight(Step):
     """Is every cluster ready for the whole federation?"""
 
     everywhere = True
+    uses_helm = True
 
     @property
     def subject(self) -> str:

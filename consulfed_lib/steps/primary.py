@@ -27,6 +27,8 @@ from .ready import look_at_one
 class PrimarySetup(Step):
     """Installs the primary and waits until secondaries can join it."""
 
+    uses_helm = True
+
     @property
     def of(self) -> ClusterParams:
         return self.params.primary
@@ -70,6 +72,8 @@ class PrimarySetup(Step):
 
     def look_after(self) -> list[Finding]:
         cluster = self.installation.cluster
+        if consul := self._consul():
+            self.versions["consul"] = consul.version()
         self.facts |= {
             "gateway": listed(self.installation.gateway_addresses()),
             "federation secret": f"{self.of.namespace}/{self.params.secret_name}",

@@ -26,6 +26,8 @@ from .ready import look_at_one
 class SecondarySetup(Step):
     """Installs a secondary and waits until it and the primary read each other's health."""
 
+    uses_helm = True
+
     @property
     def of(self) -> ClusterParams:
         return self.params.chosen_secondary()
@@ -137,8 +139,10 @@ class SecondarySetup(Step):
 
     def look_after(self) -> list[Finding]:
         self.facts["api url"] = self.api_url
+        here, primary = self._both()
+        self.versions["consul"] = here.consul.version()
         found = installed(self.subject, self.installation) + look_at_gateway(self._targets()[1], True)
-        found += _both_ways(*self._both())
+        found += _both_ways(here, primary)
         return found + look_from_servers(*self._targets(), self._ca_pem())
 
     def _both(self) -> tuple[Datacenter, Datacenter]:

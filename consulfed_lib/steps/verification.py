@@ -12,7 +12,7 @@ from ..checks.preflight import Target, api_reachable
 from ..checks.secrets import secret_complete
 from ..checks.ui import ui
 from ..cluster import resource_path
-from ..errors import WaitTimeoutError
+from ..errors import ClusterError, WaitTimeoutError
 from ..gateway import listed
 from ..params import Cluster as ClusterParams
 from ..results import Changes, Finding, Findings
@@ -97,6 +97,12 @@ class Verification(Step):
                 parts.append(Text(f"In {dc.name}: {' '.join(command)}", text))
         return Page(*parts)
 
+    def _note_versions(self) -> None:
+        """What runs, as it says itself; a datacenter that does not answer is the checks' to say."""
+        for dc in self.datacenters:
+            with suppress(ClusterError):
+                self.versions[f"consul in {dc.name}"] = dc.consul.version()
+
     def look_after(self) -> list[Finding]:
         """All checks; what a federation that has just come up does not show yet is looked at again until the
         deadline, and then it counts as it is."""
@@ -118,6 +124,7 @@ class Verification(Step):
             self.facts["settled after"] = f"{took:.1f} s"
         except WaitTimeoutError:
             self.facts["settled after"] = "not within the deadline"
+        self._note_versions()
         return found
 
     def topology(self) -> Topology:

@@ -57,7 +57,9 @@ class Sandbox:
         assert done.returncode == 0, done.stderr
 
     def run(self, params: Path = PARAMS, *words: str, **more: Any) -> subprocess.CompletedProcess[str]:
-        return self.consulfed("run", str(params), "--records", str(self.records), *words, cwd=self.folder, **more)
+        return self.consulfed(
+            "run", str(params), "--records", str(self.records), *words, cwd=self.folder, **more
+        )
 
     def kubectl(self, context: str, *words: str, stdin: str | None = None) -> str:
         """What a person does beside the runbook, as that cluster's administrator."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -102,7 +103,59 @@ def test_vanilla_papermill_works_from_any_directory(sandbox: Sandbox, tmp_path: 
     text = (tmp_path / "out.ipynb").read_text()
     assert '"outcome": "verified"' in text
     assert "consul-server-0.dc2" in text, "the page's transcript is the evidence"
+    verified = sandbox.consulfed("record", "verify", str(tmp_path / "out.ipynb"))
+    assert verified.returncode == 0, verified.stderr
+    assert "outcome VERIFIED" in verified.stdout
+    (tmp_path / "edited.ipynb").write_text(text.replace("step.verify()", "step.result()"))
+    verified = sandbox.consulfed("record", "verify", str(tmp_path / "edited.ipynb"))
+    assert verified.returncode == 52
+    assert "step.result()" in verified.stderr
     assert leaks(tmp_path, sandbox.secret_values()) == []
+
+
+def test_each_record_verifies_and_one_byte_more_is_named(sandbox: Sandbox, tmp_path: Path) -> None:
+    """On any file of it; and `list` and `show` tell what it is about."""
+    record = sandbox.newest_record()
+    done = sandbox.consulfed("record", "verify", str(record))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "intact; outcome UNCHANGED" in done.stdout
+    names = [path.name for path in record.iterdir()]
+    assert {"run.json", "SHA256SUMS", "plan.json", "04-verification.ipynb", "04-verification.html"} <= set(
+        names
+    )
+    for name in names:
+        copy = tmp_path / name / record.name
+        shutil.copytree(record, copy)
+        copy.chmod(0o700)
+        (copy / name).chmod(0o600)
+        with (copy / name).open("a") as file:
+            file.write("x")
+        edited = sandbox.consulfed("record", "verify", str(copy))
+        assert edited.returncode == 52
+        assert name in edited.stderr
+
+
+def test_a_record_says_who_did_what_where_with_what(sandbox: Sandbox) -> None:
+    """The API servers' word for who, each cluster's identity, versions, and how to undo it."""
+    records = ["--records", str(sandbox.records)]
+    done = sandbox.consulfed("record", "show", "latest", "-o", "json", *records)
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    text = json.dumps(said)
+    uid = json.loads(sandbox.kubectl("sandbox-dc2", "get", "namespace", "kube-system", "-o", "json"))
+    assert uid["metadata"]["uid"] in text
+    assert "sandbox-sre" in text
+    assert {"consulfed", "chart", "helm", "consul"} <= set(said["versions"])
+    listed = sandbox.consulfed("record", "list", *records)
+    assert listed.stdout.count("sandbox ") == len(list((sandbox.records / "sandbox").glob("2*")))
+    compared = sandbox.consulfed("record", "diff", *_last_two(sandbox), *records)
+    assert compared.returncode == 0, compared.stderr
+    assert "applied" in compared.stdout
+    assert "unchanged" in compared.stdout
+
+
+def _last_two(sandbox: Sandbox) -> list[str]:
+    return [path.name for path in sorted((sandbox.records / "sandbox").glob("2*"))[-2:]]
 
 
 def test_no_secret_is_in_the_records(sandbox: Sandbox) -> None:
