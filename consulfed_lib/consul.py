@@ -1,7 +1,7 @@
 """Consul's HTTP API of one datacenter, reached through the Kubernetes API (port-forward to a server pod).
 
-TLS is checked against the federation's CA and the name that Consul's servers carry. It reads only: whatever changes
-Consul goes through Kubernetes objects.
+TLS is checked against the federation's CA and the name that Consul's servers carry. Checks read only, and what changes
+Consul for good goes through Kubernetes objects: `put` and `delete` are for what is taken away again (the ACL canary).
 """
 
 from __future__ import annotations
@@ -99,20 +99,35 @@ class Consul:
 
     def get(self, path: str, **query: str) -> Any:
         """The JSON that `/v1/<path>` answers. `dc` in the query asks another datacenter through this one."""
-        url = f"/v1/{path}" + (f"?{urlencode(query)}" if query else "")
-        headers = {"x-consul-token": self._token.text()} if self._token else {}
+        return self._json("GET", f"/v1/{path}" + (f"?{urlencode(query)}" if query else ""), self._token)
+
+    def put(self, path: str, body: Any) -> Any:
+        """Write through this datacenter's own server, and never twice: what Consul answers, which may hold a secret."""
+        return self._json("PUT", f"/v1/{path}", self._token, json.dumps(body).encode())
+
+    def delete(self, path: str) -> None:
+        """Delete through this datacenter's own server. Consul says nothing of what was not there."""
+        self._json("DELETE", f"/v1/{path}", self._token)
+
+    def _json(
+        self, method: str, url: str, token: Secret | None, body: bytes | None = None, also: int = 0
+    ) -> Any:
+        """`also` is a status that is an answer here, and no failure."""
+        headers = {"x-consul-token": token.text()} if token else {}
         with self._lock:
-            status, body = self._answer(url, headers)
-        if status >= 400:
-            words = _OWN_PORT.sub("", body.decode("utf-8", "replace").strip())[:300] or "no message"
+            status, answer = self._answer(url, headers, method, body)
+        if status >= 400 and status != also:
+            words = _OWN_PORT.sub("", answer.decode("utf-8", "replace").strip())[:300] or "no message"
             raise ClusterError(
-                f"{self._where} answers {status} to GET {url}: {words}", "see that message", status=status
+                f"{self._where} answers {status} to {method} {url}: {words}",
+                "see that message",
+                status=status,
             )
         try:
-            return json.loads(body) if body else None
+            return json.loads(answer) if answer else None
         except ValueError:
             raise ClusterError(
-                f"{self._where} answers GET {url} with something that is not JSON.",
+                f"{self._where} answers {method} {url} with something that is not JSON.",
                 "see what listens on that port",
             ) from None
 
@@ -140,11 +155,17 @@ class Consul:
             except OSError as error:
                 raise self._failed(error) from None
 
-    def _answer(self, url: str, headers: dict[str, str]) -> tuple[int, bytes]:
+    def _answer(
+        self, url: str, headers: dict[str, str], method: str = "GET", body: bytes | None = None
+    ) -> tuple[int, bytes]:
+        if (
+            method != "GET"
+        ):  # a write whose answer was lost must not be sent again, as over a stale connection
+            self._connection.close()
         for attempt in (1, 2):
             kept_open = self._connection.sock is not None
             try:
-                self._connection.request("GET", url, headers=headers)
+                self._connection.request(method, url, body, headers)
                 answer = self._connection.getresponse()
                 return answer.status, answer.read()
             except (
@@ -229,3 +250,85 @@ class Consul:
 
     def raft_servers(self) -> list[dict[str, Any]]:
         return self.get("operator/raft/configuration")["Servers"]
+
+    def autopilot_health(self) -> dict[str, Any]:
+        """`{Healthy, FailureTolerance, Servers: [{Name, Healthy, SerfStatus, Voter, …}]}`. Needs operator:read.
+
+        Consul answers 429, with the same body, where a server is not healthy.
+        """
+        return self._json("GET", "/v1/operator/autopilot/health", self._token, also=429)
+
+    def service_health(self, name: str) -> list[dict[str, Any]]:
+        """Instances of a service of this datacenter, healthy or not: `[{Node, Service: {Meta, …}, Checks}]`."""
+        return self.get(f"health/service/{quote(name)}")
+
+    def coordinates(self) -> list[dict[str, Any]]:
+        """`[{Datacenter, AreaID, Coordinates: [{Node, Coord}]}]`: where gossip places the servers of each one."""
+        return self.get("coordinate/datacenters")
+
+    def policies(self) -> list[dict[str, Any]]:
+        """ACL policies without their rules: `[{ID, Name, Description}]`. Needs acl:read."""
+        return self.get("acl/policies")
+
+    def policy(self, id: str) -> dict[str, Any]:
+        """An ACL policy with its `Rules`."""
+        return self.get(f"acl/policy/{quote(id)}")
+
+    def binding_rules(self) -> list[dict[str, Any]]:
+        """`[{ID, AuthMethod, BindType, BindName, Selector, Description}]`. Needs acl:read."""
+        return self.get("acl/binding-rules")
+
+    def auth_method(self, name: str) -> dict[str, Any] | None:
+        """An ACL auth method, None if there is none: `{Name, TokenLocality, Config: {Host, CACert}}`. Needs acl:read.
+
+        The service account's token, which Consul tells as well, is left out.
+        """
+        try:
+            found = self.get(f"acl/auth-method/{quote(name)}")
+        except ClusterError as error:
+            if error.status == 404:
+                return None
+            raise
+        told = (found.get("Config") or {}).pop("ServiceAccountJWT", "")
+        Secret("ServiceAccountJWT", str(told).encode())  # known from here on, in case it turns up elsewhere
+        return found
+
+    def token(self, accessor: str) -> dict[str, Any] | None:
+        """An ACL token by its public id, None if there is none: `{AccessorID, Policies: [{ID, Name}], …}`.
+
+        Its secret, which Consul tells who may write ACLs, is left out.
+        """
+        try:
+            found = self.get(f"acl/token/{quote(accessor)}")
+        except ClusterError as error:
+            if error.status in (403, 404) and "not found" in error.found.lower():
+                return None
+            raise
+        Secret("SecretID", str(found.pop("SecretID", "")).encode())
+        return found
+
+    def tokens(self) -> list[dict[str, Any]]:
+        """Every ACL token: `[{AccessorID, Description, Policies}]`, their secrets left out. Needs acl:read."""
+        found = self.get("acl/tokens")
+        for each in found:
+            # Some versions of Consul tell them here. Thousands of values to look for would make every output slow:
+            # these end here instead.
+            each.pop("SecretID", None)
+        return found
+
+    def knows(self, token: Secret) -> bool:
+        """Whether a token is one here: asked with that token, and of this datacenter's own state."""
+        try:
+            self._json("GET", "/v1/acl/token/self", token)
+        except ClusterError as error:
+            if error.status in (401, 403, 404):
+                return False
+            raise
+        return True
+
+    def keyring(self) -> list[dict[str, Any]]:
+        """`[{WAN, Datacenter, Segment, Keys: {key: nodes that have it}, NumNodes}]`. Needs keyring:read.
+
+        The keys are the gossip keys themselves: whoever asks must not let them out.
+        """
+        return self.get("operator/keyring")
