@@ -145,13 +145,13 @@ def test_a_record_says_who_did_what_where_with_what(sandbox: Sandbox) -> None:
     uid = json.loads(sandbox.kubectl("sandbox-dc2", "get", "namespace", "kube-system", "-o", "json"))
     assert uid["metadata"]["uid"] in text
     assert "sandbox-sre" in text
-    assert {"consulfed", "chart", "helm", "consul"} <= set(said["versions"])
+    assert {"consulfed", "chart", "helm", "consul"} <= set(said["predicate"]["versions"])
     listed = sandbox.consulfed("record", "list", *records)
     assert listed.stdout.count("sandbox ") == len(list((sandbox.records / "sandbox").glob("2*")))
     compared = sandbox.consulfed("record", "diff", *_last_two(sandbox), *records)
     assert compared.returncode == 0, compared.stderr
-    assert "applied" in compared.stdout
-    assert "unchanged" in compared.stdout
+    assert "created: release consul" in compared.stdout
+    assert "unchanged: release consul" in compared.stdout
 
 
 def _last_two(sandbox: Sandbox) -> list[str]:
