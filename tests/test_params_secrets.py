@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from consulfed_lib.params import check, load
 from consulfed_lib.params.secrets import HIDDEN, Found, hide, masked, secrets_in
 
 CHART = Path(__file__).parents[1] / "consulfed_lib" / "sandbox" / "chart" / "consul" / "values.yaml"
-UUID = str(uuid.uuid4())
+UUID = "26379dc7-9b37-43b4-a9de-01d4603fcfa3"
 GOSSIP = base64.b64encode(bytes(range(200, 232))).decode()
 PEM = (
     ec.generate_private_key(ec.SECP256R1())
