@@ -41,6 +41,23 @@ class Shown:
     refused: str = ""
 
 
+@dataclass(frozen=True)
+class Pool:
+    """A gossip pool as Consul's keyring has it.
+
+    Attributes:
+        datacenter: whose servers said so.
+        wan: the pool of all datacenters' servers, or that of one datacenter.
+        nodes: how many are in it.
+        keys: each key that any of them would take, and how many do.
+    """
+
+    datacenter: str
+    wan: bool
+    nodes: int
+    keys: tuple[tuple[Secret, int], ...]
+
+
 class _Forwarded(http.client.HTTPSConnection):
     """An HTTPS connection over a port-forward."""
 
@@ -260,15 +277,15 @@ class Consul:
 
     def service_health(self, name: str) -> list[dict[str, Any]]:
         """Instances of a service of this datacenter, healthy or not: `[{Node, Service: {Meta, …}, Checks}]`."""
-        return self.get(f"health/service/{quote(name)}")
+        return self.get(f"health/service/{quote(name)}") or []
 
     def coordinates(self) -> list[dict[str, Any]]:
         """`[{Datacenter, AreaID, Coordinates: [{Node, Coord}]}]`: where gossip places the servers of each one."""
-        return self.get("coordinate/datacenters")
+        return self.get("coordinate/datacenters") or []
 
     def policies(self) -> list[dict[str, Any]]:
         """ACL policies without their rules: `[{ID, Name, Description}]`. Needs acl:read."""
-        return self.get("acl/policies")
+        return self.get("acl/policies") or []
 
     def policy(self, id: str) -> dict[str, Any]:
         """An ACL policy with its `Rules`."""
@@ -276,7 +293,7 @@ class Consul:
 
     def binding_rules(self) -> list[dict[str, Any]]:
         """`[{ID, AuthMethod, BindType, BindName, Selector, Description}]`. Needs acl:read."""
-        return self.get("acl/binding-rules")
+        return self.get("acl/binding-rules") or []
 
     def auth_method(self, name: str) -> dict[str, Any] | None:
         """An ACL auth method, None if there is none: `{Name, TokenLocality, Config: {Host, CACert}}`. Needs acl:read.
@@ -309,7 +326,7 @@ class Consul:
 
     def tokens(self) -> list[dict[str, Any]]:
         """Every ACL token: `[{AccessorID, Description, Policies}]`, their secrets left out. Needs acl:read."""
-        found = self.get("acl/tokens")
+        found = self.get("acl/tokens") or []
         for each in found:
             # Some versions of Consul tell them here. Thousands of values to look for would make every output slow:
             # these end here instead.
@@ -326,9 +343,17 @@ class Consul:
             raise
         return True
 
-    def keyring(self) -> list[dict[str, Any]]:
-        """`[{WAN, Datacenter, Segment, Keys: {key: nodes that have it}, NumNodes}]`. Needs keyring:read.
+    def keyring(self) -> list[Pool]:
+        """The gossip pools that this datacenter's servers are in, or ask others about. Needs keyring:read.
 
-        The keys are the gossip keys themselves: whoever asks must not let them out.
+        Consul tells the keys themselves, some of them again as `PrimaryKeys`; they are wrapped here.
         """
-        return self.get("operator/keyring")
+        return [
+            Pool(
+                each["Datacenter"],
+                bool(each["WAN"]),
+                int(each["NumNodes"]),
+                tuple((Secret("gossip key", key.encode()), int(held)) for key, held in each["Keys"].items()),
+            )
+            for each in self.get("operator/keyring")
+        ]
