@@ -14,15 +14,17 @@ import yaml
 from ..rbac.manifest import Subject, roles, shipped
 from . import pki
 from .apiserver import ApiServer, User
-from .consul_k8s import JOBS, PASSIVE, run_consul_k8s
+from .consul_k8s import JOBS, PASSIVE, Injector, run_consul_k8s
 from .consul_k8s.admission import admit
 from .controllers import run_controllers
-from .controllers.client import KubeClient
+from .controllers.client import KubeClient, Object
 from .layout import API_PORT, ClusterLayout
 from .names import Names
 from .node.consul_server import ConsulServer
+from .node.images import CurlBox, HttpEcho
 from .node.kubelet import NodeKubelet
 from .node.mesh_gateway import MeshGateway
+from .node.sidecar import Sidecar
 from .node.workload import Program
 from .state import Folder
 from .tasks import Tasks
@@ -39,6 +41,9 @@ CONTEXTS: Mapping[str, User] = {"": SRE, "-admin": ADMIN, "-read-only": READER}
 
 PROGRAMS: Mapping[str, type[Program]] = {"server": ConsulServer, "mesh-gateway": MeshGateway}
 """`component` label of a pod → what really runs in it."""
+
+IMAGES: Mapping[str, type[Program]] = {"http-echo": HttpEcho, "curl": CurlBox, "consul-dataplane": Sidecar}
+"""Image of a container in any other pod → what runs in it."""
 
 
 class Cluster:
@@ -77,7 +82,13 @@ class Cluster:
             snapshot=layout.folder / "objects.json",
             objects=_rights(),
         )
-        self.server.webhook = lambda name, new, old, existing: admit(new, existing, creates=old is None)
+        self.injector = Injector()
+        self.server.webhook = self._webhook
+
+    def _webhook(self, name: str, new: Object, old: Object | None, existing: list[Object]) -> str | None:
+        if new.get("kind") == "Pod":
+            return self.injector.admit(name, new)
+        return admit(new, existing, creates=old is None)
 
     async def start(self) -> None:
         """Returns when the API server answers, and the kubelet has registered every node with it."""
@@ -106,7 +117,7 @@ class Cluster:
         await run_controllers(self.layout, self.clients[CONTROLLERS], self.names)
 
     async def _consul_k8s(self) -> None:
-        await run_consul_k8s(self.layout, self.clients[CONSUL_K8S])
+        await run_consul_k8s(self.layout, self.clients[CONSUL_K8S], self.injector)
 
     async def _kubelet(self) -> None:
         kubelet = NodeKubelet(
@@ -117,6 +128,7 @@ class Cluster:
             programs=PROGRAMS,
             jobs=JOBS,
             passive=PASSIVE,
+            images=IMAGES,
             volatile=self.volatile,
             tools=self.tools,
             names=self.names,

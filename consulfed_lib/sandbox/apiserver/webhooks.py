@@ -15,7 +15,9 @@ from .status import ApiError
 from .store import Object, Store
 
 Webhook = Callable[[str, Object, "Object | None", list[Object]], str | None]
-"""(name of the webhook, new object, old one or None, all objects of the resource) → why it is denied, or None."""
+"""(name of the webhook, new object, old one or None, all objects of the resource) → why it is denied, or None.
+
+A mutating one changes the new object in place."""
 
 _GROUP = "admissionregistration.k8s.io"
 _CONFIGURATIONS = ("mutatingwebhookconfigurations", "validatingwebhookconfigurations")

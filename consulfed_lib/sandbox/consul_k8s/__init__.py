@@ -26,8 +26,10 @@ from .config_entries import ConfigEntrySync
 from .create_federation_secret import create_federation_secret
 from .gateways import GatewayRegistrar
 from .gossip import gossip_encryption_autogenerate
-from .installation import Session, read_installation
+from .inject import Injector
+from .installation import Installation, Session, read_installation
 from .joblog import JobFailed, JobLog
+from .mesh_services import MeshServices
 from .options import options
 from .server_acl_init import server_acl_init
 from .tls_init import tls_init
@@ -35,7 +37,7 @@ from .webhook_certs import make_webhook_certificates
 
 logger = logging.getLogger(__name__)
 
-__all__ = ["JOBS", "PASSIVE", "run_consul_k8s"]
+__all__ = ["JOBS", "PASSIVE", "Injector", "run_consul_k8s"]
 
 
 def _job(work: Callable[[Container, JobLog], Awaitable[None]]) -> Job:
@@ -71,8 +73,15 @@ PASSIVE: frozenset[str] = frozenset({"connect-injector", "controller", "webhook-
 """
 
 
-async def run_consul_k8s(cluster: ClusterLayout, client: KubeClient) -> None:
-    """Run the controllers of every Consul installation in a cluster, from install to uninstall; until cancelled."""
+async def run_consul_k8s(
+    cluster: ClusterLayout, client: KubeClient, injector: Injector | None = None
+) -> None:
+    """Run the controllers of every Consul installation in a cluster, from install to uninstall; until cancelled.
+
+    Args:
+        injector: the cluster's connect-inject webhook, which is at work meanwhile; without one no pod is injected.
+    """
+    injector = injector or Injector()
     running: dict[tuple[str, str], tuple[Object, asyncio.Task[None]]] = {}
     selector = "component in (connect-injector,controller,webhook-cert-manager)"
     async with asyncio.TaskGroup() as group:
@@ -87,10 +96,10 @@ async def run_consul_k8s(cluster: ClusterLayout, client: KubeClient) -> None:
                 del running[key]
             if kind == DELETED:
                 continue
-            running[key] = (template, group.create_task(_serve(cluster, client, deployment)))
+            running[key] = (template, group.create_task(_serve(cluster, client, deployment, injector)))
 
 
-async def _serve(cluster: ClusterLayout, client: KubeClient, deployment: Object) -> None:
+async def _serve(cluster: ClusterLayout, client: KubeClient, deployment: Object, injector: Injector) -> None:
     if deployment["metadata"]["labels"]["component"] == "webhook-cert-manager":
         await make_webhook_certificates(cluster.name, client, deployment)
         return
@@ -104,7 +113,14 @@ async def _serve(cluster: ClusterLayout, client: KubeClient, deployment: Object)
         async with asyncio.TaskGroup() as group:
             if installation.component == "connect-injector":
                 group.create_task(GatewayRegistrar(installation, session).run())
+                group.create_task(MeshServices(installation, session).run())
+                group.create_task(_inject(injector, installation))
             if has_entries:
                 group.create_task(ConfigEntrySync(installation, session).run())
     finally:
         await session.close()
+
+
+async def _inject(injector: Injector, installation: Installation) -> None:
+    async with injector.serving(installation):
+        await asyncio.Event().wait()

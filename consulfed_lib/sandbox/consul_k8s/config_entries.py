@@ -15,6 +15,7 @@ from typing import Any
 
 from ..controllers.client import DELETED, KubeError, Object
 from ..node.consul_http import ConsulError
+from . import intentions
 from .consul_api import ConsulApi
 from .installation import Installation, Session
 
@@ -121,6 +122,8 @@ class ConfigEntrySync:
 
     async def _write(self, consul: ConsulApi, item: Object, entry: Object) -> bool:
         """Whether Consul's entry had to be changed. Raises SyncFailed when it belongs to someone else."""
+        if entry["Kind"] == intentions.KIND and await intentions.are_objects(consul):
+            return await intentions.write(consul, entry)
         existing = await consul.find(f"/v1/config/{entry['Kind']}/{entry['Name']}")
         migrates = (item["metadata"].get("annotations") or {}).get(MIGRATE) == "true"
         if existing is not None:
@@ -161,6 +164,9 @@ class ConfigEntrySync:
         path = f"/v1/config/{entry['Kind']}/{entry['Name']}"
 
         async def remove(consul: ConsulApi) -> None:
+            if entry["Kind"] == intentions.KIND and await intentions.are_objects(consul):
+                await intentions.remove(consul, entry)
+                return
             existing = await consul.find(path)
             if existing is not None and (existing.get("Meta") or {}).get(SOURCE_DATACENTER) == datacenter:
                 await consul.request("DELETE", path)

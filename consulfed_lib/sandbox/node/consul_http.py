@@ -65,7 +65,7 @@ class ConsulHttp:
             self._session = aiohttp.ClientSession(
                 timeout=aiohttp.ClientTimeout(total=_ANSWER_SECONDS, sock_connect=5)
             )
-        address = await self._server()
+        address = await self.address()
         scheme = "http" if self._tls is None else "https"
         waiting = {"index": str(index), "wait": _WAIT} if index else {}
         try:
@@ -87,7 +87,13 @@ class ConsulHttp:
                 f"{address}:{self._port}{path}: {str(error) or type(error).__name__}"
             ) from error
 
-    async def _server(self) -> str:
+    @property
+    def server_name(self) -> str:
+        """The name that a server's certificate must have; empty for plain HTTP."""
+        return self._server_name or ""
+
+    async def address(self) -> str:
+        """The server that is asked now, and again until it fails. Raises ConsulError."""
         if not self._address:
             addresses = await self._servers()
             if not addresses:

@@ -36,8 +36,8 @@ _ACCESS_LINE = (
 )
 
 
-def write_bootstrap(folder: Path, name: str, admin: Address) -> Path:
-    """Write what Envoy starts with; the file's path."""
+def write_bootstrap(folder: Path, name: str, admin: Address, cluster: str = "mesh-gateway") -> Path:
+    """Write what Envoy starts with; the file's path. `cluster` is the service that it is a proxy of."""
     files = {
         kind: {
             "resource_api_version": "V3",
@@ -49,7 +49,7 @@ def write_bootstrap(folder: Path, name: str, admin: Address) -> Path:
         for kind in ("listeners", "clusters")
     }
     config = {
-        "node": {"id": name, "cluster": "mesh-gateway"},
+        "node": {"id": name, "cluster": cluster},
         "admin": {"address": _socket(admin)},
         "overload_manager": {"resource_monitors": [_LIMIT]},
         "dynamic_resources": {"lds_config": files["listeners"], "cds_config": files["clusters"]},

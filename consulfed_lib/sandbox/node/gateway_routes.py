@@ -96,7 +96,7 @@ class RouteFollower:
 
     def _on_gateways(self, answer: Any) -> None:
         self._gateways = {
-            datacenter: tuple(sorted({_wan_address(one) for one in _healthy(entries)}))
+            datacenter: tuple(sorted({wan_address(one) for one in healthy(entries)}))
             for datacenter, entries in (answer or {}).items()
         }
 
@@ -114,7 +114,7 @@ class RouteFollower:
             self._proxies.pop(name, None)
 
     def _on_proxies(self, name: str, answer: Any) -> None:
-        self._proxies[name] = tuple(sorted({_lan_address(one) for one in _healthy(answer)}))
+        self._proxies[name] = tuple(sorted({lan_address(one) for one in healthy(answer)}))
 
     def _render(self) -> None:
         """Put together what is known; nothing before this datacenter's servers are."""
@@ -159,17 +159,19 @@ def resolved(
     return made
 
 
-def _healthy(entries: Any) -> list[Any]:
+def healthy(entries: Any) -> list[Any]:
     """Those without a critical check; all of them when every one has: a guess is better than no route."""
     passing = [one for one in entries if all(check["Status"] != "critical" for check in one["Checks"] or [])]
     return passing or list(entries)
 
 
-def _lan_address(entry: Any) -> Address:
+def lan_address(entry: Any) -> Address:
+    """Where an instance is dialled within its datacenter."""
     service = entry["Service"]
     return service["Address"] or entry["Node"]["Address"], service["Port"]
 
 
-def _wan_address(entry: Any) -> Address:
+def wan_address(entry: Any) -> Address:
+    """Where a gateway is dialled from other datacenters."""
     wan = (entry["Service"].get("TaggedAddresses") or {}).get("wan")
-    return (wan["Address"], wan["Port"]) if wan else _lan_address(entry)
+    return (wan["Address"], wan["Port"]) if wan else lan_address(entry)

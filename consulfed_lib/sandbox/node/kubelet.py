@@ -21,6 +21,7 @@ from ..layout import ClusterLayout
 from ..names import Names
 from .addresses import AddressPool
 from .cli import ConsulCli, cli_words
+from .images import image_name
 from .inside import JobProgram, PassiveProgram, Predicate
 from .node import Node
 from .pod_worker import PodWorker
@@ -46,6 +47,7 @@ class NodeKubelet:
     Args:
         programs: `component` label → what runs in such a pod.
         jobs: the same for pods that do a piece of work and end.
+        images: name of an image, without registry and tag → what runs in a container of it, in a pod of no component.
         passive: components without a process, because the sandbox does their work itself. As a mapping it
             gives for each a predicate that says whether the pod is ready; else it is once it runs.
         volatile: a folder for pods' files, private and preferably in memory. What an earlier kubelet left in
@@ -66,12 +68,14 @@ class NodeKubelet:
         volatile: Path,
         tools: Mapping[str, Path],
         passive: Collection[str] | Mapping[str, Predicate] = frozenset(),
+        images: Mapping[str, type[Program]] | None = None,
         names: Names | None = None,
     ):
         self._cluster = cluster
         self._programs = programs
         self._jobs = jobs
         self._passive = passive
+        self._images = images or {}
         self._informers = informers = Informers(client)
         self._workers: dict[str, PodWorker] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -94,6 +98,7 @@ class NodeKubelet:
             program_for=self._program_for,
             components=lambda: {*programs, *jobs, *passive},
             sources_changed=asyncio.Event(),
+            images=frozenset(self._images),
         )
 
     def _program_for(self, container: Container) -> Program | None:
@@ -105,6 +110,8 @@ class NodeKubelet:
         if component in self._passive:
             predicates = self._passive if isinstance(self._passive, Mapping) else {}
             return PassiveProgram(container, predicates.get(component))
+        if (image := image_name(container.spec)) in self._images:
+            return self._images[image](container)
         words = cli_words(container.spec, container.arguments)
         return None if words is None else ConsulCli(container, words)
 

@@ -35,8 +35,9 @@ class Node:
         volatile: the folder for pods' private files.
         names: the DNS names outside the cluster.
         program_for: makes the program of a container; None for one that is neither of a known component nor the
-            consul CLI.
+            consul CLI, nor of a known image.
         components: gives the components that are known.
+        images: names of the images that are known, whatever the pod's component.
         sources_changed: set, and replaced by a new one, when a Secret or a ConfigMap changes.
     """
 
@@ -56,6 +57,7 @@ class Node:
     program_for: Callable[[Container], Program | None]
     components: Callable[[], set[str]]
     sources_changed: asyncio.Event
+    images: frozenset[str] = frozenset()
 
     def address_of(self, namespace: str, name: str) -> str:
         """The address of a pod, also while the API server has not heard of it yet.

@@ -12,6 +12,7 @@ from ..controllers.controller import now
 from .cli import cli_words
 from .container_run import ContainerRun
 from .host_ports import HostPorts
+from .images import image_name
 from .node import Node, component_of, with_addresses, words_of
 from .pod_status import PodState, earlier_state, terminated
 
@@ -26,7 +27,7 @@ class PodWorker:
     """Runs one pod. `run` returns when nothing of it is left on the node.
 
     A pod of a component that the sandbox knows has one program, that of its first container (`pod_status`). In any
-    other pod every container has to be the consul CLI, and each one is run.
+    other pod every container has to be the consul CLI, or of an image that the sandbox knows, and each one is run.
     """
 
     def __init__(self, node: Node, pod: Object):
@@ -131,7 +132,7 @@ class PodWorker:
 
     async def _live(self) -> None:
         """Until the pod has Succeeded or Failed."""
-        unknown = [] if self._is_component else [one for one in (*self._init, *self.runs) if not _is_cli(one)]
+        unknown = [] if self._is_component else self._unknown()
         await self._take_address()
         if unknown:
             await self._no_image(unknown)
@@ -146,6 +147,15 @@ class PodWorker:
             for one in self.runs:
                 group.create_task(one.live())
         await self._finish()
+
+    def _unknown(self) -> list[ContainerRun]:
+        """The containers that cannot be run."""
+        return [
+            one
+            for one in (*self._init, *self.runs)
+            if image_name(one.spec) not in self.node.images
+            and cli_words(one.spec, words_of(one.spec)) is None
+        ]
 
     async def _take_address(self) -> None:
         if self.pod["spec"].get("hostNetwork"):
@@ -182,6 +192,7 @@ class PodWorker:
                 f'Failed to pull image "{image}": the sandbox has no program for the component label '
                 f'"{component_of(self.pod)}"; it knows {", ".join(sorted(self.node.components()))}, '
                 "and in other pods it runs containers whose command is consul"
+                + "".join(f", or whose image is {name}" for name in sorted(self.node.images))
             )
             await one.wait_with("ErrImagePull", message)
             await self.event("Warning", "Failed", message)
@@ -213,7 +224,3 @@ class PodWorker:
 
     async def event(self, kind: str, reason: str, message: str) -> None:
         await self.node.events.record(self.pod, kind, reason, message, host=self.pod["spec"]["nodeName"])
-
-
-def _is_cli(run: ContainerRun) -> bool:
-    return cli_words(run.spec, words_of(run.spec)) is not None
