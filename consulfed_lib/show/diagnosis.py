@@ -56,7 +56,11 @@ class Trouble:
             parts += [("words", self.hint[at : match.start()]), ("command", match[0])]
             at = match.end()
         parts.append(("words", self.hint[at:]))
-        bare = [(kind, text.strip().removeprefix(";").strip()) for kind, text in parts]
+        # A command on a line of its own needs no bracket around it, and no comma behind it.
+        bare = [
+            (kind, text.strip() if kind == "command" else text.lstrip("),; ").rstrip("( "))
+            for kind, text in parts
+        ]
         return [(kind, text) for kind, text in bare if text]
 
     def rows(self) -> list[tuple[str, str]]:

@@ -85,18 +85,13 @@ def _unit(
 
 
 def _good(units: Sequence[Unit], length: float) -> bool:
-    for a, b in combinations(units, 2):
-        if a.whole.grown(_MARGIN).overlaps(b.whole):
-            return False
-        ends = link(a, b)
-        if ends is None or math.dist(*ends) < length:
-            return False
-    return not any(
-        unit.card.crossed(*ends)
-        for a, b in permutations(units, 2)
-        if (ends := link(a, b)) is not None
-        for unit in units
-    )
+    if any(a.whole.grown(_MARGIN).overlaps(b.whole) for a, b in combinations(units, 2)):
+        return False
+    ways = [link(a, b) for a, b in permutations(units, 2)]
+    if any(way is None or math.dist(*way) < length for way in ways):
+        return False
+    boxes = [box for unit in units for box in (unit.card, *unit.gateways)]
+    return not any(box.crossed(*way) for way in ways if way for box in boxes)
 
 
 def link(a: Unit, b: Unit) -> tuple[Point, Point] | None:

@@ -142,18 +142,21 @@ class Picture:
 
     def svg(self) -> str:
         """The drawing by itself."""
+        return self._drawn()[1]
+
+    def _drawn(self) -> tuple[float, str]:
         width, height, shapes = self.drawing()
         label = html.escape(repr(self).replace("\n", "; "))
-        return (
+        return width, (
             f"<svg xmlns='http://www.w3.org/2000/svg' role='img' aria-label='{label}' width='{width:.0f}'"
             f" height='{height:.0f}' viewBox='0 0 {width:.0f} {height:.0f}' font-family=\"{FONT}\">"
             f"<title>{label}</title>{box(Rect(0, 0, width, height), PAPER)}{''.join(shapes)}</svg>"
         )
 
     def _repr_html_(self) -> str:
-        width = self.drawing()[0]
+        width, drawn = self._drawn()
         said = html.escape(repr(self))
-        source = "data:image/svg+xml;charset=utf-8," + quote(self.svg(), safe=_SOURCE_SAFE)
+        source = "data:image/svg+xml;charset=utf-8," + quote(drawn, safe=_SOURCE_SAFE)
         return (
             f'<img role="img" alt="{said}" src="{source}" style="width:100%;max-width:{width:.0f}px;height:auto;'
             f'background-color:{PAPER}"/>'

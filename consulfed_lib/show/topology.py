@@ -173,9 +173,9 @@ class Topology(Picture):
                     for place, anchor in label_places(*ends, *size, beside=self._few)
                     if not any(place.overlaps(other) for other in taken)
                 ]
-                clear = [label for label in free if not any(label.place.crossed(*other) for other in others)]
+                clear = (each for each in free if not any(each.place.crossed(*other) for other in others))
                 if free:
-                    placed[pair] = (clear or free)[0]
+                    placed[pair] = next(clear, free[0])
                     taken.append(placed[pair].place.grown(1))
                     break
         return placed

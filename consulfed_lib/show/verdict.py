@@ -20,7 +20,7 @@ class Style(NamedTuple):
 
 
 STYLES: Mapping[Severity, Style] = {
-    "ok": Style("#1a7f37", "#eaf6ec", "", "1px solid", "ok"),
+    "ok": Style("#176f30", "#eaf6ec", "", "1px solid", "ok"),
     "error": Style("#b3151f", "#fdeced", "8 4", "3px solid", "BROKEN"),
     "warning": Style("#7a5200", "#fff6dd", "10 3 2 3", "2px dashed", "warning"),
     "skipped": Style("#57606a", "#f1f2f4", "2 4", "2px dotted", "not proven"),
