@@ -49,7 +49,7 @@ def matrix(n: int = 3) -> Matrix:
 
 def cells(table: Matrix) -> list[list[str]]:
     rows = parsed(table._repr_html_()).findall(".//tbody/tr")
-    return [[" ".join(cell.itertext()) for cell in row.findall("td")] for row in rows]
+    return [[" ".join(cell.itertext()).replace("\u00a0", " ") for cell in row.findall("td")] for row in rows]
 
 
 @pytest.mark.parametrize("n", [1, 2, 8])

@@ -10,6 +10,9 @@ from ..results import Severity
 from .verdict import PAPER, Verdict, verdict
 
 _CORNER = "from \\ to"
+_UNBROKEN = "\u00a0"
+"""The space behind a sign: a sign at the end of a line would belong to no word."""
+_FEW = 4
 
 
 class Matrix:
@@ -32,6 +35,12 @@ class Matrix:
         self.datacenters = list(datacenters)
         self.cells = {pair: verdict(links.get(pair)) for pair in permutations(self.datacenters, 2)}
         self.cells |= {(name, name): verdict(verdicts.get(name)) for name in self.datacenters}
+
+    @property
+    def _fit(self) -> str:
+        """So that eight datacenters fit on a printed page, and no word is broken that need not be."""
+        few = len(self.datacenters) <= _FEW
+        return f"{'padding:4px 8px;font-size:12px' if few else 'padding:2px 4px;font-size:11px'};overflow-wrap:break-word"
 
     def summary(self) -> str:
         """How many ordered pairs have which verdict, the worst first."""
@@ -69,7 +78,7 @@ class Matrix:
         return "\n".join([f"{self.title}: {self.summary()}", *text])
 
     def _repr_html_(self) -> str:
-        left = "text-align:left;white-space:nowrap"
+        left = f"text-align:left;{self._fit}"
 
         def heading(scope: str, words: str) -> str:
             return f'<th scope="{scope}" style="{left}">{html.escape(words)}</th>'
@@ -80,8 +89,9 @@ class Matrix:
             for a in self.datacenters
         )
         return (
-            f'<table style="border-collapse:separate;border-spacing:3px"><caption style="{left}">'
-            f"<b>{self.title}</b>: {self.summary()}; on the diagonal each datacenter by itself</caption>"
+            f"<p><b>{self.title}</b>: {self.summary()}; on the diagonal each datacenter by itself</p>"
+            f'<table style="border-collapse:separate;border-spacing:2px"><caption style="{left}">'
+            "Row: from; column: to</caption>"
             f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
         )
 
@@ -89,10 +99,10 @@ class Matrix:
         """Its own colours on its own ground: a theme's may be dark."""
         cell = self.cells[a, b]
         word, *more = self._rows(cell)
-        rows = [f'<b style="white-space:nowrap">{html.escape(word)}</b>', *(html.escape(row) for row in more)]
+        rows = [f"<b>{html.escape(word.replace(' ', _UNBROKEN, 1))}</b>", *(html.escape(row) for row in more)]
         said = html.escape(f"{a} by itself: {cell.line}" if a == b else f"{a} → {b}: {cell.line}")
         style = (
-            f"text-align:left;vertical-align:top;padding:4px 8px;color:{cell.style.colour}"
+            f"text-align:left;vertical-align:top;{self._fit};color:{cell.style.colour}"
             f";background-color:{PAPER if a == b else cell.style.ground};border:{cell.style.border} {cell.style.colour}"
             f"{';font-style:italic' if a == b else ''}"
         )
