@@ -169,11 +169,12 @@ def sweep(primary: Datacenter) -> list[Change]:
 
 def _make(primary: Datacenter, canary: Canary) -> Secret:
     """The policy, and a token with it; both written through the primary's own server (Consul 1.8 forwards neither)."""
-    made_at, life = datetime.now(UTC), timedelta(seconds=2 * canary.deadline + _GRACE)
-    who = whoami()
+    life = timedelta(seconds=2 * canary.deadline + _GRACE)
+    start = datetime.now(UTC)
+    made, void = (each.isoformat(timespec="seconds") for each in (start, start + life))
+    by = "{user}@{host}".format(**whoami())
     description = (
-        f"{canary.name}: proves ACL replication; made at {made_at.isoformat(timespec='seconds')}"
-        f" by {who['user']}@{who['host']} [{runner_label()}], void from {(made_at + life).isoformat(timespec='seconds')}"
+        f"{canary.name}: proves ACL replication; made at {made} by {by} [{runner_label()}], void from {void}"
     )
     primary.consul.put("acl/policy", {"Name": canary.name, "Description": description, "Rules": ""})
     what = f"policy {canary.name}, and a token with it"
@@ -182,12 +183,12 @@ def _make(primary: Datacenter, canary: Canary) -> Secret:
     )
     wanted = {"Description": description, "Policies": [{"Name": canary.name}], "Local": False}
     try:
-        made = primary.consul.put("acl/token", wanted | {"ExpirationTTL": f"{int(life.total_seconds())}s"})
+        answer = primary.consul.put("acl/token", wanted | {"ExpirationTTL": f"{int(life.total_seconds())}s"})
     except ClusterError as error:
         if "expiration" not in error.found.lower():  # acl.token_min_expiration_ttl or …_max_… of the servers
             raise
-        made = primary.consul.put("acl/token", wanted)
-    return Secret("canary token", str(made.pop("SecretID")).encode())
+        answer = primary.consul.put("acl/token", wanted)
+    return Secret("canary token", str(answer.pop("SecretID")).encode())
 
 
 def _take_away(consul: Consul, canary: Canary) -> None:
