@@ -39,8 +39,12 @@ class Matrix:
     @property
     def _fit(self) -> str:
         """So that eight datacenters fit on a printed page, and no word is broken that need not be."""
-        few = len(self.datacenters) <= _FEW
-        return f"{'padding:4px 8px;font-size:12px' if few else 'padding:2px 4px;font-size:11px'};overflow-wrap:break-word"
+        fit = (
+            "padding:4px 8px;font-size:12px"
+            if len(self.datacenters) <= _FEW
+            else "padding:2px 4px;font-size:11px"
+        )
+        return f"{fit};overflow-wrap:break-word"
 
     def summary(self) -> str:
         """How many ordered pairs have which verdict, the worst first."""
