@@ -5,21 +5,38 @@ from __future__ import annotations
 import base64
 import collections
 import hashlib
+import html
 import json
+import os
 import subprocess
 import sys
 import urllib.parse
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import markupsafe
 import nbformat
 import pytest
 
 from consulfed_lib import redact
-from consulfed_lib.redact import REDACTED, Secret, forms, leaks, register, scrub
+from consulfed_lib.redact import (
+    REDACTED,
+    Secret,
+    betrays,
+    forms,
+    known,
+    leaks,
+    longest_first,
+    register,
+    scrub,
+)
+from consulfed_lib.redact.kernel import beginning_of_a_secret
 
 TOKEN = b"7b1f3c5e-2f64-4be0-9c39-3b1ea5ab0c11"
 AWKWARD = 'pass"word with\nlines, ümlauts & <marks>/+'.encode()
-ENCODINGS = {
+LONG = b"".join(hashlib.sha256(bytes([i])).digest() for i in range(5))
+ENCODINGS: dict[str, Callable[[bytes], str]] = {
     "raw": lambda value: value.decode(),
     "base64": lambda value: base64.b64encode(value).decode(),
     "base64 twice": lambda value: base64.b64encode(base64.b64encode(value)).decode(),
@@ -28,7 +45,25 @@ ENCODINGS = {
     "hex": lambda value: value.hex(),
     "URL-quoted": lambda value: urllib.parse.quote(value.decode(), safe=""),
     "JSON": lambda value: json.dumps(value.decode()),
-    "in JSON in JSON": lambda value: json.dumps(base64.b64encode(value).decode()),
+    "base64 in JSON": lambda value: json.dumps(base64.b64encode(value).decode()),
+    "JSON in JSON": lambda value: json.dumps(json.dumps({"token": value.decode()})),
+    "JSON in JSON, as UTF-8": lambda value: json.dumps(
+        json.dumps(value.decode(), ensure_ascii=False), ensure_ascii=False
+    ),
+    "upper hex": lambda value: value.hex().upper(),
+    "a form's fields": lambda value: urllib.parse.urlencode({"token": value.decode()}),
+    "URL-quoted in lower case": lambda value: "".join(
+        chr(byte) if chr(byte).isascii() and (chr(byte).isalnum() or chr(byte) in "-._~") else f"%{byte:02x}"
+        for byte in value
+    ),
+    "HTML": lambda value: html.escape(value.decode()),
+    "HTML with quotes": lambda value: html.escape(value.decode(), quote=False),
+    "Jinja's HTML": lambda value: str(markupsafe.escape(value.decode())),
+    "repr of bytes": repr,
+    "within base64, at its beginning": lambda value: base64.b64encode(value + b": and more").decode(),
+    "within base64, after one byte": lambda value: base64.b64encode(b"!" + value + b": and more").decode(),
+    "within base64, after two bytes": lambda value: base64.b64encode(b"!!" + value + b": and more").decode(),
+    "within base64url": lambda value: base64.urlsafe_b64encode(b"user:" + value).decode(),
 }
 
 
@@ -50,10 +85,32 @@ def test_a_secret_is_recognised_in_every_form(value, encode):
     assert cleaned.endswith(" after")
 
 
-def test_a_value_is_recognised_without_the_newline_that_a_file_has(authority):
-    """`kubectl get -o jsonpath` prints none."""
-    register(TOKEN + b"\n")
-    assert leaks(f"token={TOKEN.decode()}")
+@pytest.mark.parametrize("encode", ENCODINGS.values(), ids=ENCODINGS.keys())
+def test_a_value_is_recognised_without_the_newline_that_a_file_has(encode):
+    """Who reads it drops that, and encodes the rest."""
+    register(AWKWARD + b"\n")
+    assert leaks(encode(AWKWARD))
+
+
+@pytest.mark.parametrize("width", [64, 76])
+def test_every_line_of_wrapped_base64_is_recognised(width):
+    """PEM breaks it at 64 columns, MIME at 76; a log shows one line of it."""
+    encoded = base64.b64encode(LONG).decode()
+    lines = [encoded[i : i + width] for i in range(0, len(encoded), width)]
+    assert not any(map(leaks, lines))
+    register(LONG)
+    assert len(lines) > 2
+    assert all(map(leaks, lines))
+
+
+def test_of_a_large_value_only_the_usual_encodings_are_looked_for():
+    """Nobody quotes a megabyte by hand, and each form is looked for in each message."""
+    large = b'"' + TOKEN * 1000
+    few, many = len(forms(large)), len(forms(TOKEN))
+    assert few < many
+    register(large)
+    for encode in ("raw", "base64", "base64 twice", "base64url", "JSON", "JSON in JSON"):
+        assert leaks(ENCODINGS[encode](large)), encode
 
 
 def test_every_line_of_a_pem_is_a_secret_but_not_its_frame(authority):
@@ -92,6 +149,67 @@ def test_a_form_inside_a_longer_form_does_not_spoil_it():
     register(b"secret-one")
     register(b"secret-one-and-more-of-it")
     assert scrub("x secret-one-and-more-of-it y secret-one z") == f"x {REDACTED} y {REDACTED} z"
+
+
+def test_a_secret_that_is_learnt_later_is_looked_for_too():
+    """The forms are put in order once, and anew when there are more of them."""
+    register(TOKEN)
+    before = longest_first()
+    assert longest_first() is before
+    register(LONG)
+    assert set(before) < set(longest_first())
+    assert list(map(len, longest_first())) == sorted(map(len, longest_first()), reverse=True)
+    assert leaks(LONG.hex())
+
+
+def test_what_is_known_is_counted_once():
+    """The record says for how many values it was searched."""
+    assert known() == (0, 0)
+    for value in (TOKEN, TOKEN, LONG, b"short"):
+        register(value)
+    assert known() == (2, len(forms(TOKEN) | forms(LONG)))
+
+
+# Whether a text may be kept
+
+
+def test_a_registered_value_betrays_a_text_and_nothing_else_does():
+    """A certificate is to be shown, and so is the mere word."""
+    text = f"token {TOKEN.decode()} -----BEGIN CERTIFICATE----- a private key"
+    assert not betrays(text)
+    register(TOKEN)
+    assert betrays(text)
+
+
+@pytest.mark.parametrize("kind", ["", "EC ", "RSA ", "ENCRYPTED ", "OPENSSH "])
+def test_a_private_key_betrays_a_text_whoevers_it_is(kind):
+    """Also one that nobody registered, as it is or in base64."""
+    key = f"-----BEGIN {kind}PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49\n"
+    assert betrays(f"x {key}")
+    assert betrays(base64.b64encode(key.encode()).decode())
+
+
+# The beginning of a secret
+
+
+def test_the_end_of_a_text_with_which_a_secret_begins_is_found():
+    """The longest one; a whole secret is none, for that is scrubbed already."""
+    register(TOKEN)
+    token = TOKEN.decode()
+    for size in range(1, len(token)):
+        assert beginning_of_a_secret(f"-{token[:size]}") == token[:size]
+    for text in ("", "-", f"{token[:5]}-", f"-{token[1:9]}-"):
+        assert beginning_of_a_secret(text) == ""
+
+
+def test_a_beginning_is_found_also_where_a_secret_repeats_itself():
+    """Compared with what a definition would do, letter by letter."""
+    register(b"abababac")
+    register(b"bababbab")
+    for number in range(3**7):
+        text = "".join("abc"[number // 3**place % 3] for place in range(7))
+        ends = [text[-n:] for n in range(7, 0, -1) if any(f.startswith(text[-n:]) for f in longest_first())]
+        assert beginning_of_a_secret(text) == (ends[0] if ends else ""), text
 
 
 # Structures
@@ -195,7 +313,7 @@ def test_a_script_that_guards_its_outputs_needs_no_ipython():
 # A real kernel
 
 SETUP = """
-import base64, hashlib, json, logging, subprocess, sys, threading, warnings
+import base64, hashlib, json, logging, os, subprocess, sys, threading, warnings
 from IPython import get_ipython
 from IPython.display import HTML, display
 import ipywidgets
@@ -205,6 +323,18 @@ from consulfed_lib.errors import ApplyError
 assert redact.install() and redact.install()
 secret, control = (hashlib.sha256(seed).hexdigest() for seed in (b"secret", b"control"))
 held = redact.Secret("token", secret.encode())
+
+def in_pieces(*pieces, file=sys.stdout):
+    for piece in pieces:
+        file.write(piece)
+        file.flush()
+
+def read(work, *args):  # what goes into the process's own stdout, a thread of the kernel reads
+    written, write = threading.Event(), sys.stdout.write
+    sys.stdout.write = lambda text: (write(text), written.set())[0]
+    work(*args)
+    assert written.wait(20)
+    sys.stdout.write = write
 
 def shown(*values):
     for value in values:
@@ -228,75 +358,132 @@ PROBES = {
     "handled traceback": "shown(secret, control)",
     "verbose traceback": "%xmode Verbose\nshown(secret, control)\n%xmode Context",
     "captured child": "subprocess.run(['echo', secret, control], capture_output=True, text=True)",
+    "uncaptured child": "read(subprocess.run, ['echo', secret, control])",
     "shell": "!echo $secret $control",
+    "process's own stdout": "read(os.write, 1, f'{secret} {control}'.encode())",
+    "in pieces": "in_pieces(secret[:20], secret[20:], control)",
+    "in pieces on stderr": "in_pieces('x ', secret[:40], secret[40:] + control, file=sys.stderr)",
+    "one character at a time": "in_pieces(*secret, *control)",
+    "base64 in pieces": "text = base64.b64encode(secret.encode()).decode(); in_pieces(text[:50], text[50:], control)",
+    "in pieces from a thread": "t = threading.Thread(target=in_pieces, args=(secret[:9], secret[9:], control)); "
+    "t.start(); t.join()",
     "thread": "t = threading.Thread(target=print, args=(secret, control)); t.start(); t.join()",
     "widget": "ipywidgets.Text(value=secret + control)",
     "password widget": "ipywidgets.Password(value=secret + control)",
     # Not `with Output(): print(…)`: nbclient then waits for ever now and then, with and without our guard.
     "output widget": "out = ipywidgets.Output(outputs=({'output_type': 'stream', 'text': secret + control},))",
+    # Its repr is cut off: half a secret would be in it, which no search for values finds.
+    "picture widget": "ipywidgets.Image(value=(control + secret).encode())",
     "updated display": "h = display('x', display_id=True); h.update(secret + control)",
     "base64": "print(base64.b64encode(secret.encode()).decode(), control)",
     "hex": "print(secret.encode().hex(), control)",
     "json": "print(json.dumps({'token': secret, 'control': control}))",
 }
+SECRET = hashlib.sha256(b"secret").hexdigest()
+CONTROL = hashlib.sha256(b"control").hexdigest()
+ENDS = {
+    "much of a secret": ("in_pieces('so far: ', secret[:30])", f"so far: {REDACTED}"),
+    "little of a secret": ("in_pieces('so far: ', secret[:5])", f"so far: {SECRET[:5]}"),
+    "the beginning of one, and no newline": ("in_pieces(control + secret[0])", CONTROL + SECRET[0]),
+    "no secret after all": ("in_pieces(secret[:30], '…')", f"{SECRET[:30]}…"),
+}
+"""Streams that end, or go on, where a secret may have begun: (source, what a reader sees)."""
+ORDER = "in_pieces('one ' + secret[:3]); display('two'); in_pieces('three ' + secret[:3]); 'four'"
 LAST = "raise ApplyError(f'It stopped at {secret} {control}.', secret, [secret])"
-
-
-def value_of(seed: bytes) -> str:
-    """The same values as in the notebook, which must not stand in its source."""
-    return hashlib.sha256(seed).hexdigest()
 
 
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A notebook that tries every channel, each with a secret and with a value that is none, run by papermill."""
-    import papermill
+    """A notebook that tries every channel, each with a secret and with a value that is none, run by papermill.
 
+    By its own command and engine, in a process of its own, of which `log` holds the output and the errors.
+    """
     folder = tmp_path_factory.mktemp("leaks")
-    sources = [SETUP, *PROBES.values(), LAST]
+    sources = [SETUP, *PROBES.values(), *(source for source, _ in ENDS.values()), ORDER, LAST]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
     nbformat.write(notebook, folder / "in.ipynb")
-    with pytest.raises(papermill.PapermillExecutionError) as caught:
-        papermill.execute_notebook(
-            folder / "in.ipynb",
-            folder / "out.ipynb",
-            kernel_name="python3",
-            progress_bar=False,
-            execution_timeout=60,
-        )
-    (folder / "error").write_text(str(caught.value))
+    words = ["papermill", "in.ipynb", "out.ipynb", "-k", "python3", "--no-progress-bar", "--log-output"]
+    environment = os.environ | {"IPYTHONDIR": str(folder / "ipython")}
+    del environment["PYTEST_CURRENT_TEST"]  # where it stands, ipykernel leaves the process's own stdout alone
+    done = subprocess.run(
+        [sys.executable, "-m", *words, "--execution-timeout", "60"],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    (folder / "log").write_text(done.stdout + done.stderr)
+    assert done.returncode == 1, done.stderr
     return folder
 
 
-def outputs(executed: Path) -> list[str]:
-    """What each cell put out, as JSON; the pieces of a stream together, as a reader sees them."""
-    cells = json.loads((executed / "out.ipynb").read_text())["cells"]
-    cells = [cell for cell in cells if "papermill-error-cell-tag" not in cell["metadata"].get("tags", [])]
-    streams = ["".join(text for o in cell["outputs"] for text in o.get("text", [])) for cell in cells]
-    return [json.dumps([cell["outputs"], stream]) for cell, stream in zip(cells, streams, strict=True)]
+def cells(executed: Path) -> list[dict[str, Any]]:
+    found = json.loads((executed / "out.ipynb").read_text())["cells"]
+    return [cell for cell in found if "papermill-error-cell-tag" not in cell["metadata"].get("tags", [])]
+
+
+def stream(cell: dict[str, Any]) -> str:
+    """The pieces of a cell's streams together, as a reader sees them."""
+    return "".join(text for output in cell["outputs"] for text in output.get("text", []))
 
 
 def test_a_real_notebook_leaks_nothing_on_any_channel(executed):
     """The whole file: outputs, tracebacks, widget state, metadata, in any encoding."""
     text = (executed / "out.ipynb").read_text()
-    secret = value_of(b"secret").encode()
-    assert leaks(text, forms(secret)) == 0
-    assert leaks(text, [secret.decode()[:32], secret.decode()[32:]]) == 0
+    assert leaks(text, forms(SECRET.encode())) == 0
+    assert leaks(text, [SECRET[:32], SECRET[32:]]) == 0
+
+
+def test_whole_streams_of_a_real_notebook_hold_nothing_either(executed):
+    """What is in two outputs in the file is one line to its reader."""
+    for cell in cells(executed):
+        assert leaks(stream(cell), [SECRET, SECRET[32:]]) == 0
 
 
 @pytest.mark.parametrize("probe", PROBES)
 def test_each_channel_was_open(executed, probe):
     """A value that is no secret came through: the probe ran, and only the secret was held back."""
-    index = 1 + list(PROBES).index(probe)
-    text = outputs(executed)[index]
+    cell = cells(executed)[1 + list(PROBES).index(probe)]
+    text = json.dumps([cell["outputs"], stream(cell)])
     if "widget" in probe:
         text = (executed / "out.ipynb").read_text()
-    assert value_of(b"control") in text
+    assert CONTROL in text
 
 
-def test_the_error_that_ended_it_is_redacted_too(executed):
-    """papermill prints it into the pipeline's log."""
-    error = (executed / "error").read_text()
-    assert value_of(b"secret") not in error
-    assert value_of(b"control") in error
-    assert REDACTED in error
+def test_pictures_of_widgets_are_looked_through(executed):
+    """They travel beside the state, as bytes, and stand in the file in base64."""
+    widgets = json.loads((executed / "out.ipynb").read_text())["metadata"]["widgets"]
+    ((state),) = widgets.values()
+    buffers = [each for model in state["state"].values() for each in model.get("buffers", [])]
+    assert [base64.b64decode(each["data"]).decode() for each in buffers] == [CONTROL + REDACTED]
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_what_only_begins_like_a_secret_is_not_lost(executed, end):
+    """It comes when it is clear that no secret comes of it; of a long one so much is not shown."""
+    cell = cells(executed)[1 + len(PROBES) + list(ENDS).index(end)]
+    assert stream(cell) == ENDS[end][1]
+
+
+def test_what_was_held_back_keeps_its_place(executed):
+    """Before whatever the cell shows next."""
+    outputs = cells(executed)[-2]["outputs"]
+    shown = ["".join(o.get("text") or o["data"]["text/plain"]) for o in outputs]
+    assert "".join(shown) == f"one {SECRET[:3]}'two'three {SECRET[:3]}'four'"
+
+
+def test_the_log_of_the_pipeline_is_redacted_too(executed):
+    """papermill writes there what cells put out, and the error that ended it.
+
+    And ipykernel what child processes write, as it comes: past the guard, if the guard did not see to it.
+    """
+    log = (executed / "log").read_text()
+    assert leaks(log, forms(SECRET.encode())) == 0
+    assert CONTROL in log
+    assert f"It stopped at {REDACTED} {CONTROL}." in log
+
+
+def test_no_history_of_ipython_holds_it(executed):
+    """papermill's kernels keep theirs in memory."""
+    for path in (executed / "ipython").rglob("*"):
+        assert path.is_dir() or leaks(path.read_bytes().decode("latin-1"), [SECRET]) == 0

@@ -32,27 +32,34 @@ def forms(value: bytes) -> set[str]:
 
     Raw, base64 once and twice, base64url (all of them with or without padding, broken into lines, or as part of
     something that was encoded as a whole), hex, URL-quoted, JSON-escaped once and twice, HTML-escaped, Python's repr,
-    and each line of a PEM.
+    and each line of a PEM; all of them also without the white space around it, which a file has and its reader drops.
     """
-    return {form for form in _forms(value) if len(form) >= SHORTEST}
+    values = {value, value.strip()}
+    return {form for each in values for form in _forms(each) if len(form) >= SHORTEST}
 
 
 def _forms(value: bytes) -> Iterator[str]:
     text = value.decode("utf-8", "replace")
     once = base64.b64encode(value)
-    yield from (text, text.strip())
+    yield text
     for encoded in (once, base64.b64encode(once), base64.urlsafe_b64encode(value)):
         yield encoded.decode().rstrip("=")
     if "-----BEGIN" in text:
         yield from (line for line in text.splitlines() if not line.startswith("-----"))
-    for escaped in (True, False):
-        quoted = json.dumps(text, ensure_ascii=escaped)[1:-1]
+    for ascii_only in (True, False):
+        quoted = json.dumps(text, ensure_ascii=ascii_only)[1:-1]
         yield quoted
-        yield json.dumps(quoted, ensure_ascii=escaped)[1:-1]
+        yield json.dumps(quoted, ensure_ascii=ascii_only)[1:-1]
     if len(value) > _LARGE:
         return
     yield from (value.hex(), value.hex().upper(), repr(value)[2:-1])
-    yield from (html.escape(text), html.escape(text, quote=False))
+    escaped = html.escape(text)
+    # Python's own, pandas', and Jinja's, which makes the page of a notebook.
+    yield from (
+        escaped,
+        html.escape(text, quote=False),
+        escaped.replace("&quot;", "&#34;").replace("&#x27;", "&#39;"),
+    )
     percent = urllib.parse.quote(text, safe="")
     yield from (
         percent,

@@ -10,7 +10,7 @@ import sys
 import threading
 from typing import Any
 
-from . import REDACTED, SHORTEST, channel, longest_first, scrub
+from . import REDACTED, SHORTEST, channel, leaks, longest_first, scrub
 
 
 def install() -> bool:
@@ -57,6 +57,8 @@ class Guard:
 
     def __call__(self, stream: Any, message: Any, content: Any = None, *args: Any, **kwargs: Any) -> Any:
         with self._lock:
+            if kwargs.get("buffers"):
+                kwargs["buffers"] = [_without_secrets(buffer) for buffer in kwargs["buffers"]]
             if not isinstance(message, dict):  # a type, and its content
                 self._release(_id(args[0] if args else kwargs.get("parent")))
                 return self._send(stream, message, scrub(content), *args, **kwargs)
@@ -89,6 +91,12 @@ class Guard:
             content = {"name": key[1], "text": end if len(end) < SHORTEST else REDACTED}
             fresh = self._session.msg("stream", content, parent=message.get("parent_header"))
             self._send(stream, fresh, None, *args, **kwargs)
+
+
+def _without_secrets(buffer: Any) -> Any:
+    """What widgets send beside their state: pictures and other bytes."""
+    text = bytes(buffer).decode("utf-8", "replace")
+    return scrub(text).encode() if leaks(text) else buffer
 
 
 def _id(parent: Any) -> str:
