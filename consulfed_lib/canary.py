@@ -239,7 +239,7 @@ def _everywhere(
             listed = any(each["Name"] == canary.name for each in dc.consul.policies())
             lag = round((time.monotonic() - since) * 1000)
             done = (works and listed) if there else not (works or listed)
-            return Seen(done or stop.is_set(), _state(works, listed))
+            return Seen(True, "stopped") if stop.is_set() else Seen(done, _state(works, listed))
 
         what = f"{dc.name}: the ACL canary{'' if there else ' to be gone'}"
         try:

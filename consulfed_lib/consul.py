@@ -344,7 +344,8 @@ class Consul:
         return True
 
     def keyring(self) -> list[Pool]:
-        """The gossip pools that this datacenter's servers are in, or ask others about. Needs keyring:read.
+        """The gossip pools of every datacenter, which are asked through the WAN (with `local-only` Consul leaves the
+        WAN pool out). Needs keyring:read.
 
         Consul tells the keys themselves, some of them again as `PrimaryKeys`; they are wrapped here.
         """

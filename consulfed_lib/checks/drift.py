@@ -171,8 +171,10 @@ def _places(of: Told, told: Sequence[Told]) -> Iterator[_Place]:
     """Every place with the gateways of one datacenter, each after its source; the first of `told` is the primary."""
     dc, primary = of.dc, told[0]
     yield _Place(SERVICE, of.service)
-    restart = f"restart the gateway: {_kubectl(dc)} rollout restart deployment/{dc.fullname}-mesh-gateway"
-    yield _Place("catalog", of.catalog, SERVICE, restart)
+    register = f"restart the gateway: {_kubectl(dc)} rollout restart deployment/{dc.fullname}-mesh-gateway"
+    if of.catalog == frozenset():
+        register = f"see why no gateway is up: {_kubectl(dc)} describe deployment/{dc.fullname}-mesh-gateway"
+    yield _Place("catalog", of.catalog, SERVICE, register)
     if of is primary:
         yield from _of_primary(told)
     first = f"federation state in {primary.dc.name}"
