@@ -202,29 +202,30 @@ def traffic_free(self: Check, subject: str, trial: Trial, dc: Datacenter) -> Ite
 
 @check(
     "traffic-refused",
-    "a call through both gateways is refused without an intention, and again once it is gone",
+    "a call to another datacenter is refused before its intention exists, and after it is gone",
 )
 def traffic_refused(self: Check, subject: str, trial: Trial, pair: Pair) -> Iterator[Finding]:
     seen = trial.evidence[pair]
-    for when, call in (
-        ("before the intention", seen.before),
-        ("after the intention was removed", seen.after),
-    ):
+    told = []
+    for when, call in (("before the intention", seen.before), ("after it was removed", seen.after)):
         if call is None:
             yield self.skipped(subject, f"{when}: not called")
-        elif call.kind == "answered":
+            return
+        if call.kind == "answered":
+            names = f"{manifests.caller_name(pair.caller)} {manifests.echo_name(pair.called)}"
             yield self.error(
                 subject,
-                f"{when}: {call.said}, though nothing allows it",
-                f"consul intention check {manifests.caller_name(pair.caller)} {manifests.echo_name(pair.called)}"
-                f" in {pair.called}: does another intention, or a proxy that is not Consul's, let it through?",
+                f"{when}: {call.said}, though nothing of the trial allows it",
+                f"in {pair.called}: consul intention check {names}; another intention may let it through",
             )
-        elif call.kind != "refused":
+            return
+        if call.kind == "failed":
             yield self.error(
                 subject, f"{when}: {call.said}, which is no refusal", f"see the sidecars' logs, and {_AGAIN}"
             )
-        else:
-            yield self.ok(subject, f"{when}: {call.said}")
+            return
+        told.append(f"{when}: {call.said}")
+    yield self.ok(subject, "; ".join(told))
 
 
 @check("traffic-allowed", "with an intention the service of the other datacenter answers, over mTLS")
