@@ -10,6 +10,7 @@ import os
 import socket
 import struct
 import threading
+import time
 from pathlib import Path
 
 from . import register
@@ -19,7 +20,8 @@ VARIABLE = "CONSULFED_SECRETS"
 
 _LENGTH = struct.Struct("!I")
 _PATIENCE = 10.0
-"""Seconds that a kernel waits for a runner to take note; one that does not is gone, or as good as."""
+"""Seconds that a kernel waits for a runner to take note, and a runner for kernels to end; one that takes longer is
+gone, or as good as."""
 
 _lock = threading.Lock()
 _socket: socket.socket | None = None
@@ -74,6 +76,7 @@ class Listener:
         self._server.bind(str(self.path))
         os.chmod(self.path, 0o600)
         self._server.listen(64)
+        self._last = folder / "last"
         self._readers: list[threading.Thread] = []
         self._accepting = threading.Thread(target=self._accept, name="secrets", daemon=True)
         self._accepting.start()
@@ -89,42 +92,49 @@ class Listener:
         return {VARIABLE: str(self.path)}
 
     def close(self) -> None:
-        """Wait until every kernel that came has ended: what they told is registered then."""
-        # Connections are taken in their order, so that ours is the last; it says nothing and ends it.
+        """Wait until every kernel that came has ended: what they told is registered then.
+
+        What a killed kernel leaves running may hold its connection open; it is not waited for longer than _PATIENCE.
+        """
+        # Connections are taken in their order, so that ours, which has a name, is the last.
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as last:
+            last.bind(str(self._last))
             last.connect(str(self.path))
-            last.sendall(_LENGTH.pack(0))
             self._accepting.join()
+        give_up = time.monotonic() + _PATIENCE
         for reader in self._readers:
-            reader.join()
+            reader.join(max(0.0, give_up - time.monotonic()))
         self._server.close()
-        self.path.unlink(missing_ok=True)
+        for path in (self.path, self._last):
+            path.unlink(missing_ok=True)
 
     def _accept(self) -> None:
         while True:
             try:
-                kernel, _ = self._server.accept()
+                kernel, name = self._server.accept()
             except OSError:
+                return
+            if name == str(self._last):
+                kernel.close()
                 return
             if _user_of(kernel) != os.getuid():
                 kernel.close()
                 continue
-            first = _take(kernel, _LENGTH.size)
-            if first == _LENGTH.pack(0):
-                kernel.close()
-                return
-            reader = threading.Thread(target=self._read, args=(kernel, first), name="secrets", daemon=True)
+            # Nothing is read here: a kernel that has nothing to tell yet must not keep others waiting.
+            reader = threading.Thread(target=self._read, args=(kernel,), name="secrets", daemon=True)
             reader.start()
             self._readers.append(reader)
 
     @staticmethod
-    def _read(kernel: socket.socket, length: bytes) -> None:
+    def _read(kernel: socket.socket) -> None:
         with kernel, contextlib.suppress(OSError):  # a kernel that is killed in the middle has said nothing
-            while len(length) == _LENGTH.size:
-                value = _take(kernel, _LENGTH.unpack(length)[0])
+            while len(head := _take(kernel, _LENGTH.size)) == _LENGTH.size:
+                (length,) = _LENGTH.unpack(head)
+                value = _take(kernel, length)
+                if len(value) < length:  # half a value is none; it would blot out what only begins like it
+                    return
                 register(value)
                 kernel.sendall(b"!")
-                length = _take(kernel, _LENGTH.size)
 
 
 def _take(connection: socket.socket, size: int) -> bytes:
