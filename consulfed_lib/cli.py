@@ -28,6 +28,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "consulfed_lib.commands:plan",
         "Write down what a run would change, for somebody to approve.",
     ),
+    "verify": (
+        "consulfed_lib.verify.command:verify",
+        "Prove that a federation works, or name what does not.",
+    ),
     "record": ("consulfed_lib.record.commands:record", "List, show, verify and compare records."),
     "pipeline": (
         "consulfed_lib.pipelines.command:pipeline",

@@ -153,8 +153,8 @@ def each_code_cell_is_explained(page: Page) -> Iterator[str]:
 def its_sections_are_in_the_fixed_order(page: Page) -> Iterator[str]:
     """Who knows one notebook finds their way in the others."""
     order = [
-        "Parameters", "Setup", "Preflight", "Plan", "Apply", "Verify", "Topology", "Evidence", "Consul UI", "Result",
-        "What next",
+        "Parameters", "Setup", "Preflight", "Plan", "Apply", "Verify", "Topology", "Matrix", "Trust",
+        "Gateway addresses", "Diagnosis", "Evidence", "Consul UI", "Result", "What next",
     ]  # fmt: skip
     found = re.findall(r"^## (.+)$", page.text, re.MULTILINE)
     if found != [each for each in order if each in found]:
@@ -233,7 +233,10 @@ def it_opens_its_own_step_and_ends_with_its_result(page: Page) -> Iterator[str]:
 @rule
 def it_calls_what_its_step_has(page: Page) -> Iterator[str]:
     """Each method is there, needs nothing, and is called in its order."""
-    order = ["preflight", "plan", "apply", "verify", "topology", "transcripts", "ui", "result"]
+    order = [
+        "preflight", "plan", "apply", "verify", "topology", "matrix", "trust", "addresses", "diagnosis",
+        "transcripts", "ui", "result",
+    ]  # fmt: skip
     module, name = NOTEBOOKS[page.name]
     step = getattr(import_module(f"consulfed_lib.steps.{module}"), name)
     called = re.findall(r"^step\.(\w+)\(\)$", "\n".join(cell.source for cell in page.code), re.MULTILINE)

@@ -13,10 +13,12 @@ from .models import (
     GossipKey,
     MeshGateway,
     Timeouts,
+    Verification,
 )  # fmt: skip
 from .reading import check, from_notebook, load
 
 __all__ = [
     "NOTEBOOK_NAMES", "SANDBOX", "Chart", "Cluster", "Federation", "GossipKey", "MeshGateway", "Timeouts",
+    "Verification",
     "check", "from_notebook", "kubeconfig_contexts", "load", "read_yaml",
 ]  # fmt: skip

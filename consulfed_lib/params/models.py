@@ -71,6 +71,16 @@ class GatewayOverride(_Model):
     static: str | None = None
 
 
+class Verification(_Model):
+    """What 04 proves beside what it always does, and from when on an end that comes nearer is worth a word."""
+
+    canary: bool = Field(False, description="prove ACL replication by a policy and a token, made and removed")
+    soak: int = Field(0, ge=0, description="seconds for which every verdict must hold")
+    latency: int = Field(10, ge=0, le=1000, description="requests a pair whose time is taken; 0: none")
+    expiry_warning_days: int = Field(60, ge=0, description="a credential that ends sooner is a warning")
+    expiry_error_days: int = Field(7, ge=0, description="a credential that ends sooner is an error")
+
+
 class Timeouts(_Model):
     """Deadlines in seconds. Every wait ends on the state of the world, or on one of these."""
 
@@ -127,6 +137,7 @@ class Federation(_Model):
     values: dict[str, Any] = Field(default={}, description="more Helm values, for every cluster")
     parallel: int = Field(4, ge=1, le=16, description="how many secondaries are worked on at once")
     timeouts: Timeouts = Field(default=Timeouts(), description="deadlines in seconds")
+    verification: Verification = Field(default=Verification(), description="what 04 proves, and when it warns")
     primary: Cluster = Field(description="the cluster whose datacenter holds the CA and the ACLs")
     secondaries: list[Cluster] = Field(min_length=1, description="every other cluster")
     secondary: str = Field("", description="datacenter that 02 and 03 work on; empty: the only secondary")

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from .models import Chart, Cluster, Federation, GossipKey, MeshGateway, Timeouts
+from .models import Chart, Cluster, Federation, GossipKey, MeshGateway, Timeouts, Verification
 
 
 def _place(location: tuple[Any, ...]) -> str:
@@ -63,7 +63,7 @@ def _type_name(value: Any) -> str:
 def _known_keys(location: tuple[Any, ...]) -> list[str]:
     models: dict[str, type[BaseModel]] = {
         "primary": Cluster, "secondaries": Cluster, "chart": Chart, "gossip_key": GossipKey,
-        "mesh_gateway": MeshGateway, "timeouts": Timeouts,
+        "mesh_gateway": MeshGateway, "timeouts": Timeouts, "verification": Verification,
     }  # fmt: skip
     named = [models[part] for part in location if part in models]
     return list((named[-1] if named else Federation).model_fields)

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..traffic.settings import Settings
+from ..values import merged
+from ..values.facts import get
 from .chart import HELM, Object, granted_rules, helm_rules
 from .rules import Held, Rule, simplify
 
@@ -22,19 +25,26 @@ _GROUPS = {
     "deployments": "apps",
     "statefulsets": "apps",
     "jobs": "batch",
+    "roles": "rbac.authorization.k8s.io",
+    "rolebindings": "rbac.authorization.k8s.io",
     "clusterroles": "rbac.authorization.k8s.io",
+    "clusterrolebindings": "rbac.authorization.k8s.io",
     "customresourcedefinitions": "apiextensions.k8s.io",
     "leases": "coordination.k8s.io",
     "mutatingwebhookconfigurations": "admissionregistration.k8s.io",
     "storageclasses": "storage.k8s.io",
     "proxydefaults": "consul.hashicorp.com",
+    "serviceintentions": "consul.hashicorp.com",
 }
 """API groups of the resources below; the core group has no name."""
 
 _READ, _TUNNEL = ("get",), ("get", "create")
 """A stream into a pod begins as a GET, for which older API servers ask `get`, and from 1.35 on `create` as well."""
 
-ALL, SETUP = "00 01 02 03 04", "00 01 03"
+ALL, SETUP, TRIAL = "00 01 02 03 04", "00 01 03", "05"
+"""Notebooks. 05 is none of those that 00 looks ahead for: it is asked for by itself, and so are its rights."""
+
+TRIAL_NAMESPACE = Settings().namespace
 
 
 class Fact(NamedTuple):
@@ -47,6 +57,7 @@ class Fact(NamedTuple):
         cluster: whether it reaches beyond the release's namespace.
         writes: whether only a run that changes something makes them.
         hint: whether it does without the answer where it may not ask.
+        namespace: another one than the release's.
     """
 
     resource: str
@@ -57,6 +68,7 @@ class Fact(NamedTuple):
     cluster: bool = False
     writes: bool = False
     hint: bool = False
+    namespace: str = ""
 
 
 FACTS = (
@@ -82,6 +94,15 @@ FACTS = (
     # Helm's records are Secrets whose names hold a number: they can only be listed.
     Fact("secrets", ("list",), notebooks=SETUP),
     Fact("secrets", _READ, ("{secret}",)),
+    # The trust ledger. Reading a Secret gives all of it: a private key comes along with its certificate.
+    Fact("secrets", _READ, ("{server_cert}",), "00 04"),
+    Fact("secrets", _READ, ("{ca_cert}",), "00 04", role="primary"),
+    # Who can read the federation secret.
+    *(Fact(each, ("list",), notebooks="00 04") for each in ("roles", "rolebindings")),
+    *(
+        Fact(each, ("list",), notebooks="00 04", cluster=True)
+        for each in ("clusterroles", "clusterrolebindings")
+    ),
     Fact("services", _READ, ("{fullname}-mesh-gateway",)),
     Fact("services", _READ, ("{fullname}-ui",), "00 04"),
     Fact("jobs", ("list",), notebooks=SETUP),
@@ -94,7 +115,7 @@ FACTS = (
     Fact("pods/portforward", _TUNNEL, ("{server}",), "00 01 03 04"),
     Fact("pods/exec", _TUNNEL, ("{server}",), "00 03 04"),
     # The CA of a secondary's Kubernetes API, which the primary's servers must trust.
-    Fact("configmaps", _READ, ("kube-root-ca.crt",), "00 03", role="secondary"),
+    Fact("configmaps", _READ, ("kube-root-ca.crt",), "00 03 04", role="secondary"),
     # There is one for the whole federation, in whichever namespace.
     Fact("proxydefaults", ("list",), notebooks="00 01", role="primary", cluster=True),
     Fact("proxydefaults", ("create", "patch"), notebooks="00 01", role="primary", cluster=True, writes=True),
@@ -112,6 +133,34 @@ FACTS = (
     Fact("jobs", ("watch", "delete"), notebooks=SETUP, writes=True),
     Fact("secrets", ("get", "patch"), notebooks=SETUP, writes=True),
     Fact("secrets", ("create", "patch"), notebooks="00 02", role="secondary", writes=True),
+    # A trial of service traffic. In the release's namespace it only asks Consul, by way of a server's pod.
+    Fact("namespaces", _READ, ("kube-system", TRIAL_NAMESPACE), TRIAL, cluster=True),
+    Fact("secrets", _READ, ("{secret}",), TRIAL),
+    Fact("pods", ("list",), notebooks=TRIAL),
+    Fact("pods/portforward", _TUNNEL, ("{server}",), TRIAL),
+    *(
+        Fact(each, ("list",), notebooks=TRIAL, namespace=TRIAL_NAMESPACE)
+        for each in ("deployments", "pods", "serviceaccounts", "services")
+    ),
+    Fact("serviceintentions", ("list",), notebooks=TRIAL, role="primary", namespace=TRIAL_NAMESPACE),
+    # Its workloads are in a namespace of their own, which is made where it is not there, and deleted then.
+    Fact("namespaces", ("create",), notebooks=TRIAL, cluster=True, writes=True),
+    Fact("namespaces", ("delete",), (TRIAL_NAMESPACE,), TRIAL, cluster=True, writes=True),
+    *(
+        Fact(each, ("create", "patch", "delete"), notebooks=TRIAL, writes=True, namespace=TRIAL_NAMESPACE)
+        for each in ("deployments", "serviceaccounts", "services")
+    ),
+    Fact(
+        "serviceintentions",
+        ("create", "patch", "delete"),
+        (),
+        TRIAL,
+        "primary",
+        writes=True,
+        namespace=TRIAL_NAMESPACE,
+    ),
+    Fact("pods", ("watch",), notebooks=TRIAL, writes=True, namespace=TRIAL_NAMESPACE),
+    Fact("pods/exec", _TUNNEL, notebooks=TRIAL, writes=True, namespace=TRIAL_NAMESPACE),
 )
 """Requests of the library itself. Reviews of one's own rights and `/version` are everybody's (system:basic-user)."""
 
@@ -169,7 +218,7 @@ def _own(params: Federation, of: Cluster, number: str, role: str, read_only: boo
                 (fact.resource,),
                 fact.verbs,
                 tuple(name for template in fact.names for name in _names(template, params, of)),
-                "" if fact.cluster else of.namespace,
+                "" if fact.cluster else fact.namespace or of.namespace,
                 why=HINTS if fact.hint else WRITES if fact.writes else READS,
             )
 
@@ -179,4 +228,12 @@ def _names(template: str, params: Federation, of: Cluster) -> list[str]:
     fullname = params.fullname(of)
     if template == "{server}":
         return [f"{fullname}-server-{i}" for i in range(params.servers)]
+    own = {
+        "{server_cert}": ("server.serverCert", "server-cert"),
+        "{ca_cert}": ("global.tls.caCert", "ca-cert"),
+    }
+    if template in own:
+        path, suffix = own[template]
+        given = get(merged(params, of).values, f"{path}.secretName")
+        return [given if isinstance(given, str) and given else f"{fullname}-{suffix}"]
     return [template.format(namespace=of.namespace, fullname=fullname, secret=params.secret_name)]

@@ -13,7 +13,8 @@ _PRINT = """<style>
 @page { margin: 15mm }
 @media print {
   body, .jp-Notebook { overflow: visible !important; height: auto !important; background: white }
-  pre, td, th, .jp-OutputArea-output { white-space: pre-wrap; overflow-wrap: anywhere; max-height: none !important }
+  pre, .jp-OutputArea-output { white-space: pre-wrap; overflow-wrap: anywhere; max-height: none !important }
+  td, th { white-space: normal; overflow-wrap: break-word; max-height: none !important }
   .jp-Cell { break-inside: auto }
   h1, h2, h3, tr { break-inside: avoid; break-after: auto }
 }

@@ -202,13 +202,22 @@ class Step(ABC):
             return self._after
         self._after = Findings(f"Verification of {self.subject}", self.look_after())
         if self._after.errors:
-            display(self._after)
-            raise VerifyError(
-                f"{len(self._after.errors)} check(s) of {self.notebook} failed.",
-                self._after.errors[0].hint,
-                [f"{f.id} ({f.subject}): {f.found}" for f in self._after.errors],
-            )
+            for each in self._shown_when_failed(self._after):
+                display(each)
+            raise self._failed(self._after)
         return self._after
+
+    def _shown_when_failed(self, after: Findings) -> list[Any]:
+        """What people are to see of findings that are not as they should be."""
+        return [after]
+
+    def _failed(self, after: Findings) -> VerifyError:
+        """The error for findings that are not as they should be."""
+        return VerifyError(
+            f"{len(after.errors)} check(s) of {self.notebook} failed.",
+            after.errors[0].hint,
+            [f"{f.id} ({f.subject}): {f.found}" for f in after.errors],
+        )
 
     def result(self) -> Result:
         """The end of the notebook, for a person and for a machine."""

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from datetime import datetime, timedelta
 from functools import cached_property, partial
+from typing import Any, cast
 
-from ..checks import run_together
-from ..checks.federation import FINAL, Datacenter, link_verdicts, look_at_federation
+from ..canary import Canary, look_at_canary, prove_replication
+from ..checks import CATALOGUE, run_together
+from ..checks.drift import Addresses
+from ..checks.federation import FINAL, Datacenter
+from ..checks.layers import Cause, causes, in_order, links, worst
 from ..checks.permissions import permissions
 from ..checks.preflight import Target, api_reachable
 from ..checks.secrets import secret_complete
-from ..checks.ui import ui
+from ..checks.why import WHY, Why
 from ..cluster import resource_path
-from ..errors import ClusterError, WaitTimeoutError
-from ..gateway import listed
+from ..errors import ClusterError, VerifyError, WaitTimeoutError
 from ..params import Cluster as ClusterParams
-from ..results import Changes, Finding, Findings
+from ..results import Changes, Finding, Findings, Severity, several
 from ..secret import FederationSecret, find
-from ..show import Page, Text, Topology
+from ..show import Diagnosis, Expiry, Latencies, Matrix, Page, Text, Timeline, Topology, Trouble, Verdict
 from ..waiting import Seen, wait_for
 from .base import Plan, Step
 from .connect import datacenter, server_pod_ready
+from .over_time import measure, stability
+from .proof import Proof
 from .ui import directions, token_directions
 
 
@@ -28,6 +34,10 @@ class Verification(Step):
     """Proves that the federation works, or names what does not."""
 
     everywhere = True
+    latencies = Latencies()
+    quiet = False
+    """Whether somebody else shows what is found."""
+    _canary: Canary | None = None
 
     @property
     def subject(self) -> str:
@@ -103,41 +113,122 @@ class Verification(Step):
             with suppress(ClusterError):
                 self.versions[f"consul in {dc.name}"] = dc.consul.version()
 
+    @cached_property
+    def proof(self) -> Proof:
+        return Proof(self.params, self.datacenters)
+
     def look_after(self) -> list[Finding]:
         """All checks; what a federation that has just come up does not show yet is looked at again until the
-        deadline, and then it counts as it is."""
-        found: list[Finding] = []
-
-        def look() -> Seen:
-            found[:] = look_at_federation(self.datacenters)
-            found.extend(run_together(partial(ui, dc.name, dc) for dc in self.datacenters))
-            broken = [f for f in found if f.severity == "error"]
-            if not broken:
-                return Seen(True, f"{len(found)} checks ok")
-            names = ", ".join(dict.fromkeys(f"{f.id} ({f.subject})" for f in broken))
-            # What no waiting mends ends the wait at once.
-            final = any(f.id in FINAL for f in broken)
-            return Seen(final, f"{len(broken)} not ok: {names}; first: {broken[0].found}")
-
+        deadline, and then it counts as it is. Then for how long it holds, and how fast it is."""
         try:
-            took = wait_for(self.subject, look, self.params.timeouts.federation)
+            took = wait_for(self.subject, self._look, self.params.timeouts.federation)
             self.facts["settled after"] = f"{took:.1f} s"
         except WaitTimeoutError:
             self.facts["settled after"] = "not within the deadline"
         self._note_versions()
-        return found
+        wanted = self.params.verification
+        found = list(self.proof.findings)
+        if wanted.canary and self.params.acls and len(self.datacenters) > 1:
+            found += self._fly_canary()
+        if wanted.soak and not any(f.severity == "error" for f in found):
+            found += stability(self.subject, self.proof, wanted.soak)
+        self.latencies = measure(self.datacenters, wanted.latency)
+        return in_order(found)
+
+    def _fly_canary(self) -> list[Finding]:
+        self._canary = prove_replication(self.datacenters)
+        return look_at_canary(self._canary, self.datacenters)
+
+    def _look(self) -> Seen:
+        found = self.proof.look()
+        broken = causes(found)
+        if not broken:
+            return Seen(True, f"{len(found)} checks ok")
+        names = ", ".join(dict.fromkeys(f"{c.finding.id} ({c.finding.subject})" for c in broken))
+        # What no waiting mends ends the wait at once.
+        final = any(cause.finding.id in FINAL for cause in broken)
+        return Seen(final, f"{len(broken)} not ok: {names}; first: {broken[0].finding.found}")
+
+    def _shown_when_failed(self, after: Findings) -> list[Any]:
+        """papermill executes no further cell then: what tells most stands here already."""
+        return [] if self.quiet else [self.diagnosis(), self.topology(), self.matrix(), after]
+
+    def _failed(self, after: Findings) -> VerifyError:
+        """The causes, and how much else fails because of them."""
+        broken = causes(after)
+        first, more = broken[0].finding, sum(len(cause.consequences) for cause in broken)
+        follows = f", and {several(more, 'check')} because of that" if more else ""
+        return VerifyError(
+            f"{several(len(broken), 'check')} of {self.notebook} failed{follows}.",
+            first.hint,
+            [f"{c.finding.id} ({c.finding.subject}): {c.finding.found}" for c in broken],
+        )
+
+    # -- what people see ----------------------------------------------------------------------------------------
+
+    def diagnosis(self) -> Diagnosis:
+        """For each cause: what was found, why it matters, what to do next, and what else fails because of it."""
+        return Diagnosis(_trouble(cause) for cause in causes(self._seen()))
+
+    @property
+    def stopped(self) -> bool:
+        """Whether preflight stopped it: nothing of Consul was looked at."""
+        return self._after is None
+
+    def seen(self) -> list[Finding]:
+        """Everything that was found so far."""
+        return [*(self._before or ()), *(self._after or ())]
+
+    def _seen(self) -> list[Finding]:
+        """The findings of the newest look, also where that failed."""
+        if self._after is None:
+            with suppress(VerifyError):
+                self.verify()
+        assert self._after is not None
+        return list(self._after)
+
+    def _verdicts(self) -> tuple[dict[tuple[str, str], Verdict], dict[str, Verdict]]:
+        """(of each ordered pair, of each datacenter)."""
+        found, names = self._seen(), [dc.name for dc in self.datacenters]
+        rpc = {row.pair: row for row in self.latencies if row.what == "RPC"}
+        of_pairs = {}
+        for (a, b), (severity, layer) in links(found, names).items():
+            row = rpc.get(f"{a} → {b}")
+            of_pairs[a, b] = Verdict(cast(Severity, severity), layer, row and row.p50, row and row.p99)
+        own = {name: worst(in_order(f for f in found if f.subject == name)) for name in names}
+        verdicts = {name: Verdict(cast(Severity, severity), layer) for name, (severity, layer) in own.items()}
+        return of_pairs, verdicts
 
     def topology(self) -> Topology:
         """The federation as a picture, each link with its verdict."""
-        findings = list(self._after or self.verify())
-        boxes = {}
-        for dc in self.datacenters:
-            boxes[dc.name] = [
-                dc.of.context,
-                f"{self.params.servers} server(s)",
-                f"gateway {listed(dc.gateway_addresses())}",
-            ]
-        return Topology(boxes, link_verdicts(findings, list(boxes)))
+        of_pairs, own = self._verdicts()
+        boxes = {dc.name: [dc.of.context, several(self.params.servers, "server")] for dc in self.datacenters}
+        gateways = {dc.name: dc.gateway_addresses() for dc in self.datacenters}
+        return Topology(boxes, of_pairs, gateways=gateways, verdicts=own)
+
+    def matrix(self) -> Page:
+        """From where to where, with the first broken layer; and how long requests take."""
+        of_pairs, own = self._verdicts()
+        return Page(Matrix([dc.name for dc in self.datacenters], of_pairs, own), self.latencies, self._canary)
+
+    def trust(self) -> Page:
+        """Every credential that datacenters share, when each ends, and who can read the federation secret."""
+        self._seen()
+        limits = self.params.verification
+        timeline = Timeline(
+            (
+                Expiry(", ".join(each.datacenters), each.credential, datetime.fromisoformat(each.expires))
+                for each in self.proof.calendar()
+            ),
+            warning=timedelta(days=limits.expiry_warning_days),
+            error=timedelta(days=limits.expiry_error_days),
+        )
+        return Page(self.proof.ledger(), timeline, self.proof.readers())
+
+    def addresses(self) -> Addresses:
+        """Where each place believes the gateways to be."""
+        self._seen()
+        return self.proof.addresses()
 
     def ui(self) -> Page:
         """Where each datacenter's UI is, and which Secret of which cluster holds its token."""
@@ -147,3 +238,12 @@ class Verification(Step):
 
     def outcome(self, changes: Changes, after: Findings) -> str:
         return "verified" if after.proven else "not proven"
+
+
+def _trouble(cause: Cause) -> Trouble:
+    found, why = cause.finding, WHY.get(cause.finding.id, Why(""))
+    expected = CATALOGUE[found.id].proves if found.id in CATALOGUE else ""
+    consequences = [each.id for each in cause.consequences]
+    return Trouble(
+        found.id, found.subject, found.found, expected, why.matters, found.hint, why.notebook, consequences
+    )

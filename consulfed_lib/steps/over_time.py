@@ -1,0 +1,141 @@
+"""A federation over time: whether verdicts hold, and how long requests between datacenters take."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import quantiles
+from typing import Any
+
+import platformdirs
+
+from ..checks import Check, check
+from ..checks.federation import Datacenter
+from ..errors import ClusterError
+from ..results import Finding
+from ..show import Latencies, Latency
+from ..waiting import Seen, nap, wait_for
+from .proof import Proof
+
+
+@check("stability", "every verdict held over the time that was asked for")
+def stability(self: Check, subject: str, proof: Proof, seconds: int) -> Iterator[Finding]:
+    """Looks again and again for so many seconds; whatever was well and is not any more has flapped."""
+    flaps: dict[tuple[str, str], int] = {}
+    looks, begun = 0, time.monotonic()
+    before = _well(proof.findings)
+
+    def look() -> Seen:
+        nonlocal looks, before
+        now = _well(proof.look())
+        for each in before - now:
+            flaps[each] = flaps.get(each, 0) + 1
+        looks, before = looks + 1, now
+        return Seen(time.monotonic() - begun >= seconds, f"looked {looks} times, {sum(flaps.values())} flaps")
+
+    wait_for(f"{subject}: verdicts hold", look, seconds + 60, until_changed=nap, report=_silent)
+    if flaps:
+        told = [f"{id} ({about}) {times} times" for (id, about), times in sorted(flaps.items())]
+        yield self.error(
+            subject,
+            f"in {looks} looks over {seconds} s these were well and then not: {', '.join(told)}",
+            "look at the gateways' and load balancers' logs of that time; then verify again with a longer soak",
+        )
+    else:
+        yield self.ok(subject, f"{looks} looks over {seconds} s, no verdict changed")
+
+
+def _well(findings: Sequence[Finding]) -> set[tuple[str, str]]:
+    """(check, subject) of what is not wrong."""
+    wrong = {(f.id, f.subject) for f in findings if f.severity == "error"}
+    return {(f.id, f.subject) for f in findings} - wrong
+
+
+def _silent(line: str) -> None:
+    """A soak is watched by its end; a line for each look would bury the log."""
+
+
+def measure(datacenters: Sequence[Datacenter], samples: int) -> Latencies:
+    """How long a request takes that a datacenter's server forwards to another datacenter, for each ordered pair.
+
+    Taken is the time of `/v1/health/node/<server>?dc=<other>` through the port-forward, less the median of the same
+    request about the datacenter's own server: what is left is the way through the gateways and back.
+    """
+    if not samples:
+        return Latencies()
+    with ThreadPoolExecutor(len(datacenters)) as pool:
+        rows = [
+            row
+            for of_one in pool.map(lambda dc: _of_one(dc, datacenters, samples), datacenters)
+            for row in of_one
+        ]
+    federation = datacenters[0].params.federation
+    before = _remembered(federation)
+    _remember(federation, rows)
+    return Latencies(_beside(row, before.get(f"{row.pair} {row.what}")) for row in rows)
+
+
+def _of_one(dc: Datacenter, datacenters: Sequence[Datacenter], samples: int) -> list[Latency]:
+    """All pairs that begin here; one connection carries them, so that they are taken one after another."""
+    others = [other for other in datacenters if other is not dc]
+    try:
+        own = sorted(_times(dc, dc, samples))[samples // 2]
+        taken = {
+            other.name: [max(0.0, each - own) for each in _times(dc, other, samples)] for other in others
+        }
+    except ClusterError:  # what does not answer has no latency; the checks say why
+        return [Latency(f"{dc.name} → {other.name}", "RPC", 0, None, None) for other in others]
+    return [Latency(f"{dc.name} → {name}", "RPC", samples, *_p50_p99(times)) for name, times in taken.items()]
+
+
+def _times(dc: Datacenter, other: Datacenter, samples: int) -> list[float]:
+    """Milliseconds of each request."""
+    node, times = other.server_names()[0], []
+    for _ in range(samples):
+        start = time.perf_counter()
+        dc.consul.node_checks(node, other.name)
+        times.append((time.perf_counter() - start) * 1000)
+    return times
+
+
+def _p50_p99(times: list[float]) -> tuple[float, float]:
+    """Rounded to a hundredth of a millisecond.
+
+    >>> _p50_p99([1.0])
+    (1.0, 1.0)
+    """
+    cuts = quantiles(times, n=100, method="inclusive") if len(times) > 1 else times * 99
+    return round(cuts[49], 2), round(cuts[98], 2)
+
+
+def _beside(row: Latency, before: Mapping[str, Any] | None) -> Latency:
+    if not before:
+        return row
+    return Latency(row.pair, row.what, row.n, row.p50, row.p99, before.get("p50"), before.get("p99"))
+
+
+def _place(federation: str) -> Path:
+    return platformdirs.user_state_path("consulfed") / "latencies" / f"{federation}.json"
+
+
+def _remembered(federation: str) -> dict[str, dict[str, Any]]:
+    """What this user measured of the federation the last time; empty: nothing yet, or it cannot be read."""
+    try:
+        found = json.loads(_place(federation).read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _remember(federation: str, rows: Sequence[Latency]) -> None:
+    """For the next time; where nothing may be written, the next time has nothing to compare with."""
+    told = {f"{row.pair} {row.what}": {"p50": row.p50, "p99": row.p99} for row in rows if row.n}
+    path = _place(federation)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path.write_text(json.dumps(_remembered(federation) | told))
+    except OSError:
+        return

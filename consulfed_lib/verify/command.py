@@ -1,0 +1,131 @@
+"""The command `consulfed verify`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ..errors import ConsulfedError, PreflightError, VerifyError
+from ..params import Federation, load
+
+if TYPE_CHECKING:
+    from .reports import Report
+
+
+@click.command()
+@click.argument("params_file", metavar="PARAMS", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    default="table",
+    show_default=True,
+    type=click.Choice(["table", "json", "junit"]),
+    help="For a person, a program, or a test report.",
+)
+@click.option("--watch", is_flag=True, help="Look again and again, and tell what changes, until Ctrl-C.")
+@click.option(
+    "--wait",
+    default=0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Look again for so long where not all is well.",
+)
+@click.option("--soak", type=int, metavar="SECONDS", help="Every verdict must hold for so long.")
+@click.option(
+    "--canary",
+    is_flag=True,
+    help="Prove ACL replication by a policy and a token that are made and removed again.",
+)
+@click.option(
+    "--prometheus",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Also write the verdicts to this file, for the textfile collector.",
+)
+def verify(
+    params_file: Path,
+    output: str,
+    watch: bool,
+    wait: int,
+    soak: int | None,
+    canary: bool,
+    prometheus: Path | None,
+) -> int:
+    """Prove that the federation of PARAMS works, or name what does not; without a notebook, and reading only.
+
+    Exit code 0 only if everything that was asked for was proven: a check that could not look is not green. The first
+    broken layer is named, and what fails because of it is told apart.
+    """
+    params = load(params_file)
+    wanted = params.verification.model_copy(
+        update={
+            "canary": canary or params.verification.canary,
+            "soak": params.verification.soak if soak is None else soak,
+        }
+    )
+    deadlines = params.timeouts.model_copy(update={"federation": wait, "ready": max(1, wait)})
+    params = params.model_copy(update={"verification": wanted, "timeouts": deadlines, "dry_run": True})
+    from . import reports
+
+    report = _look(params)
+    while True:
+        if prometheus:
+            reports.write(prometheus, report.prometheus())
+        if not watch:
+            break
+        click.echo(f"{time.strftime('%H:%M:%S')} {report.outcome}: {report.findings.summary()}")
+        try:
+            report = _watched(params, report)
+        except KeyboardInterrupt:
+            break
+    if not watch:
+        click.echo({"table": report.table, "json": report.json, "junit": report.junit}[output]())
+    if report.error:
+        raise report.error
+    return 0
+
+
+def _look(params: Federation) -> Report:
+    """One whole verification; its progress is told on standard error, so that standard output holds the report."""
+    from ..steps import open_step
+    from ..steps.verification import Verification
+    from .reports import Report
+
+    step = open_step("04-verification", params)
+    assert isinstance(step, Verification)
+    start = time.monotonic()
+    error: ConsulfedError | None = None
+    step.quiet = True
+    with redirect_stdout(sys.stderr):
+        try:
+            after = step.verify()
+            if not after.proven:
+                unseen = [f"{f.id} ({f.subject}): {f.found}" for f in after if f.severity == "skipped"]
+                error = VerifyError(
+                    f"{len(unseen)} of {len(after)} checks could not look; what was not seen is not proven.",
+                    "give the rights or the access that each of them names, and verify again",
+                    unseen,
+                )
+        except (PreflightError, VerifyError) as failed:
+            error = failed
+    return Report(step, step.seen(), error, time.monotonic() - start)
+
+
+def _watched(params: Federation, before: Report) -> Report:
+    """The next report that differs; what changed is told."""
+    was = {(f.id, f.subject): f.severity for f in before.findings}
+    while True:
+        report = _look(params)
+        now = {(f.id, f.subject): f for f in report.findings}
+        news = [f for key, f in now.items() if was.get(key) != f.severity]
+        gone = [key for key in was if key not in now]
+        for finding in news:
+            then = was.get((finding.id, finding.subject), "not looked at")
+            click.echo(f"  {finding.id} ({finding.subject}): {then} → {finding.severity}: {finding.found}")
+        if news or gone:
+            return report
