@@ -6,6 +6,7 @@ read, and removes it only when the process ends in good order. On Linux the file
 
 from __future__ import annotations
 
+import base64
 import os
 import sys
 from pathlib import Path
@@ -45,6 +46,8 @@ def register(configuration: Any) -> None:
 
 
 def register_token(header: object) -> None:
-    """Register the value of an authorization header, without its scheme."""
+    """Register the value of an authorization header, without its scheme; of basic authentication the password, too."""
     scheme, _, value = str(header or "").partition(" ")
     redact.register((value or scheme).encode())
+    if scheme.lower() == "basic":
+        redact.register(base64.b64decode(value).partition(b":")[2])

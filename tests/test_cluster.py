@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import base64
 import logging
+import os
 import socket
+import ssl
+import subprocess
+import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 
 from consulfed_lib.cluster import FIELD_MANAGER, Cluster, resource_path
 from consulfed_lib.errors import ClusterError
+from consulfed_lib.redact import leaks
 
-from .conftest import COOKIE, TOKEN
+from .conftest import COOKIE, TOKEN, HttpsServer, _Handler, _Server
 
 SECRET = {"kind": "Secret", "metadata": {"name": "s"}, "data": {"key": "c2VjcmV0LWJvZHk="}}
 
@@ -380,3 +389,158 @@ def test_a_list_of_metadata_asks_for_nothing_else(api, cluster):
     assert accepted[1] == "application/json"
     cluster.list("customresourcedefinitions")
     assert api.requests[1].headers["accept"] == "application/json"
+
+
+# Credentials
+
+
+@pytest.fixture
+def as_user(api, kubeconfig) -> Callable[..., Cluster]:
+    """The client of the API server, for a user of the kubeconfig who has these credentials."""
+
+    def make(**user: object) -> Cluster:
+        path = Path(kubeconfig(one=api.url))
+        config = yaml.safe_load(path.read_text())
+        config["users"][0]["user"] = user
+        path.write_text(yaml.safe_dump(config))
+        api.answers["GET /version"] = 200, {"gitVersion": "v1.34.0"}
+        return Cluster("one", str(path))
+
+    return make
+
+
+def test_the_token_of_a_kubeconfig_is_known_to_be_secret(as_user):
+    """Before the first request, which may fail and say what it sent."""
+    assert leaks(TOKEN) == 0
+    as_user(token=TOKEN)
+    assert leaks(f"authorization: Bearer {TOKEN}")
+
+
+def test_the_token_in_a_file_is_known_to_be_secret(as_user, tmp_path):
+    """That is where a pod finds its own."""
+    (tmp_path / "token").write_text(f"{TOKEN}\n")
+    as_user(tokenFile=str(tmp_path / "token"))
+    assert leaks(TOKEN)
+
+
+def test_a_password_is_known_to_be_secret(as_user, api):
+    """As it is, and as it is sent; the user's name is not."""
+    as_user(username="someone-with-a-name", password="password-of-somebody").version()
+    sent = api.requests[0].headers["authorization"]
+    assert base64.b64decode(sent.removeprefix("Basic ")) == b"someone-with-a-name:password-of-somebody"
+    assert leaks(sent)
+    assert leaks("password-of-somebody")
+    assert leaks("someone-with-a-name") == 0
+
+
+PLUGIN = """
+echo >> {folder}/calls
+echo '{{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {{
+  "token": "token-of-a-plugin-'$(wc -l < {folder}/calls)'", "expirationTimestamp": "2020-01-01T00:00:00Z"}}}}'
+"""
+
+
+def test_the_tokens_of_a_plugin_are_known_to_be_secret(as_user, api, tmp_path):
+    """Clouds have one, which is asked again when the token has expired: here it always has."""
+    command = ["-c", PLUGIN.format(folder=tmp_path)]
+    plugin = {"apiVersion": "client.authentication.k8s.io/v1", "command": "sh", "args": command}
+    cluster = as_user(exec=plugin | {"interactiveMode": "Never"})
+    cluster.version()
+    cluster.version()
+    sent = [asked.headers["authorization"] for asked in api.requests]
+    assert len(set(sent)) == 2
+    assert all(header.startswith("Bearer token-of-a-plugin-") for header in sent)
+    assert all(map(leaks, sent))
+
+
+@pytest.fixture
+def asking(authority, tmp_path) -> Iterator[HttpsServer]:
+    """An API server that lets nobody in without a certificate."""
+    table = HttpsServer(answers={"GET /version": (200, {"gitVersion": "v1.34.0"})})
+    server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"table": table}))
+    server.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    (tmp_path / "pem").write_text("".join(authority.issue(("127.0.0.1",))))
+    server.context.load_cert_chain(tmp_path / "pem")
+    server.context.load_verify_locations(cadata=authority.pem)
+    server.context.verify_mode = ssl.CERT_REQUIRED
+    table.port = server.server_address[1]
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    yield table
+    server.shutdown()
+    server.server_close()
+
+
+@dataclass(frozen=True)
+class Certified:
+    """A kubeconfig with a user's certificate and key in it, and that key."""
+
+    kubeconfig: str
+    key: str
+
+
+@pytest.fixture
+def certified(asking, authority, tmp_path) -> Certified:
+    certificate, key = authority.issue(("somebody",))
+    ours, secret, theirs = (
+        base64.b64encode(text.encode()).decode() for text in (certificate, key, authority.pem)
+    )
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "users": [{"name": "somebody", "user": {"client-certificate-data": ours, "client-key-data": secret}}],
+        "clusters": [
+            {"name": "one", "cluster": {"server": asking.url, "certificate-authority-data": theirs}}
+        ],
+        "contexts": [{"name": "one", "context": {"cluster": "one", "user": "somebody"}}],
+    }
+    path = tmp_path / "certified"
+    path.write_text(yaml.safe_dump(config))
+    return Certified(str(path), key)
+
+
+def test_an_api_server_that_asks_for_a_certificate_gets_it(asking, certified, authority):
+    """For requests and for streams; and so does a second client of the same context."""
+    for _ in range(2):
+        cluster = Cluster("one", certified.kubeconfig)
+        assert cluster.version() == "v1.34.0"
+        assert cluster.ca_pem == authority.pem
+    failure(lambda: cluster.exec("consul", "consul-server-0", ["true"]))
+    assert asking.asked()[-1] == "GET /api/v1/namespaces/consul/pods/consul-server-0/exec"
+
+
+def test_that_api_server_lets_nobody_in_without_one(asking, kubeconfig):
+    """Else the test above would prove nothing."""
+    failure(Cluster("one", kubeconfig(one=asking.url)).version)
+    assert asking.requests == []
+
+
+def test_the_key_of_a_kubeconfig_is_known_to_be_secret(certified):
+    """Each line of it, and in base64, as the kubeconfig has it."""
+    lines = certified.key.splitlines()[1:-1]
+    assert not any(map(leaks, lines))
+    Cluster("one", certified.kubeconfig)
+    assert all(map(leaks, lines))
+    assert leaks(base64.b64encode(certified.key.encode()).decode())
+
+
+ASKS = """
+import sys
+from consulfed_lib.cluster import Cluster
+print(Cluster("one", sys.argv[1]).version(), Cluster("one", sys.argv[1]).version(), flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has files in memory without a name")
+def test_the_key_of_a_kubeconfig_is_never_on_a_disk(certified, tmp_path):
+    """The official client writes it into a temporary file, and a process that is killed leaves that behind."""
+    (tmp_path / "temporary").mkdir()
+    environment = os.environ | {"TMPDIR": str(tmp_path / "temporary")}
+    words = [sys.executable, "-c", ASKS, certified.kubeconfig]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, env=environment, stdin=pipe, stdout=pipe, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "v1.34.0 v1.34.0\n"
+        assert list((tmp_path / "temporary").rglob("*")) == []
+        process.kill()
+    assert list((tmp_path / "temporary").rglob("*")) == []
