@@ -68,7 +68,7 @@ def wait_for(
                 report(f"  {what}: {seen.state} after {elapsed:.1f} s")
             return elapsed
         if seen.state != last or elapsed >= told + HEARTBEAT:
-            report(f"  waiting for {what}: {seen.state} (deadline in {timeout - elapsed:.0f} s)")
+            report(f"  waiting for {what}: {seen.state} (deadline in {max(0.0, timeout - elapsed):.0f} s)")
             last, told = seen.state, elapsed
         if elapsed >= timeout:
             raise WaitTimeoutError(

@@ -37,12 +37,33 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
 ORDER: Mapping[str, int] = {id: n for n, id in enumerate(id for ids in LAYERS.values() for id in ids)}
 
 _FOLLOW = {
-    "federation-secret", "server-ca", "gossip-key", "replication-token", "gateway-addresses",
+    "federation-secret", "server-ca", "gossip-key", "replication-token", "gateway-address", "gateway-addresses",
     "gateway-from-secondary", "gateway-from-primary", "primary-gateways", "node-health", "catalog-services",
     "datacenters", "wan-members", "consul-versions", "coordinates", "federation-states", "acl-replication",
     "acl-canary", "auth-method", "ca-root", "connect-ca", "proxy-defaults", "ui", "stability",
 }  # fmt: skip
 """Checks that fail because something below them does; the others are causes by themselves."""
+
+_FROM_THE_PRIMARY = {
+    "proxy-defaults",
+    "acl-replication",
+    "acl-canary",
+    "auth-method",
+    "ca-root",
+    "connect-ca",
+}
+"""Checks of a secondary that look at what comes from the primary."""
+
+_OF_ALL = {
+    "datacenters",
+    "wan-members",
+    "consul-versions",
+    "coordinates",
+    "federation-states",
+    "ui",
+    "stability",
+}
+"""Checks of one datacenter that look at what it knows of all others."""
 
 _INDEPENDENT = {"secret-readers", "binding-rules", "consul-versions"}
 """Checks whose failing breaks nothing that others look at."""
@@ -66,11 +87,15 @@ def in_order(findings: Iterable[Finding]) -> list[Finding]:
     return sorted(findings, key=lambda finding: ORDER.get(finding.id, len(ORDER)))
 
 
-def causes(findings: Iterable[Finding]) -> list[Cause]:
-    """The errors that follow from no other one, each with what follows from it."""
+def causes(findings: Iterable[Finding], primary: str = "") -> list[Cause]:
+    """The errors that follow from no other one, each with what follows from it.
+
+    Args:
+        primary: name of the primary datacenter, from which some things come to all others.
+    """
     found: list[tuple[Finding, list[Finding]]] = []
     for finding in in_order(each for each in findings if each.severity == "error"):
-        above = next((each for each in found if _follows(finding, each[0])), None)
+        above = next((each for each in found if _follows(finding, each[0], primary)), None)
         if above:
             above[1].append(finding)
         else:
@@ -78,11 +103,13 @@ def causes(findings: Iterable[Finding]) -> list[Cause]:
     return [Cause(finding, tuple(consequences)) for finding, consequences in found]
 
 
-def _follows(finding: Finding, cause: Finding) -> bool:
+def _follows(finding: Finding, cause: Finding, primary: str) -> bool:
     if finding.id not in _FOLLOW or cause.id in _INDEPENDENT:
         return False
     deeper = ORDER.get(finding.id, len(ORDER)) > ORDER.get(cause.id, len(ORDER))
-    return (deeper or layer(finding.id) == layer(cause.id) != "") and bool(_about(finding) & _about(cause))
+    beside = layer(finding.id) == layer(cause.id) != ""
+    about = _about(finding) | ({primary} if finding.id in _FROM_THE_PRIMARY else set())
+    return (deeper or beside) and (finding.id in _OF_ALL or bool(about & _about(cause)))
 
 
 def _about(finding: Finding) -> set[str]:

@@ -28,11 +28,15 @@ NOTEBOOKS: dict[str, tuple[str, str]] = {
     "02-secret-transfer": ("transfer", "SecretTransfer"),
     "03-secondary-setup": ("secondary", "SecondarySetup"),
     "04-verification": ("verification", "Verification"),
+    "05-cross-datacenter-traffic": ("traffic", "Traffic"),
 }
 """Notebook → module and class; in the order in which they run."""
 
 PER_SECONDARY = ("02-secret-transfer", "03-secondary-setup")
 """Notebooks that work on one secondary, and run once for each."""
+
+ON_REQUEST = ("05-cross-datacenter-traffic",)
+"""Notebooks that are no part of setting up a federation: they run only where they are asked for by their number."""
 
 
 def open(notebook: str, names: Mapping[str, Any]) -> Step:

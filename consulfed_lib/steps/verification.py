@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import cached_property, partial
@@ -135,13 +136,16 @@ class Verification(Step):
         self.latencies = measure(self.datacenters, wanted.latency)
         return in_order(found)
 
+    def _causes(self, found: Iterable[Finding]) -> list[Cause]:
+        return causes(found, self.params.primary.datacenter)
+
     def _fly_canary(self) -> list[Finding]:
         self._canary = prove_replication(self.datacenters)
         return look_at_canary(self._canary, self.datacenters)
 
     def _look(self) -> Seen:
         found = self.proof.look()
-        broken = causes(found)
+        broken = self._causes(found)
         if not broken:
             return Seen(True, f"{len(found)} checks ok")
         names = ", ".join(dict.fromkeys(f"{c.finding.id} ({c.finding.subject})" for c in broken))
@@ -155,7 +159,7 @@ class Verification(Step):
 
     def _failed(self, after: Findings) -> VerifyError:
         """The causes, and how much else fails because of them."""
-        broken = causes(after)
+        broken = self._causes(after)
         first, more = broken[0].finding, sum(len(cause.consequences) for cause in broken)
         follows = f", and {several(more, 'check')} because of that" if more else ""
         return VerifyError(
@@ -168,7 +172,7 @@ class Verification(Step):
 
     def diagnosis(self) -> Diagnosis:
         """For each cause: what was found, why it matters, what to do next, and what else fails because of it."""
-        return Diagnosis(_trouble(cause) for cause in causes(self._seen()))
+        return Diagnosis(_trouble(cause) for cause in self._causes(self._seen()))
 
     @property
     def stopped(self) -> bool:

@@ -60,7 +60,7 @@ class Report:
                     "hint": each.finding.hint,
                     "consequences": [f"{f.id} ({f.subject})" for f in each.consequences],
                 }
-                for each in causes(self.findings)
+                for each in causes(self.findings, self.step.params.primary.datacenter)
             ],
             "checks": self.findings.data(),
             "credentials": proof.ledger().data() if proof else [],
