@@ -1,7 +1,7 @@
 """In which order a run's notebooks are executed, which of them at the same time, and what becomes of each secondary.
 
 00 and 01 first; then for each secondary 02 and then 03, several secondaries at once; 04 last. A secondary that fails
-stops no other one: the rest goes on, and is verified without it.
+stops no other one: the rest goes on, and is verified without it. 05 makes test workloads, and runs only by itself.
 
 Nothing here keeps secondaries from joining in the same moment, and nothing needs to: each joins the primary by itself,
 and Consul tells the secondaries of each other. Where it could not at once (its gossip is lost while a new datacenter
@@ -21,7 +21,7 @@ from .errors import ConsulfedError, Interrupted, LeakError, ParamsError, Preflig
 from .execution import Done, Task, Tell
 from .params import Federation
 from .results import Table
-from .steps import NOTEBOOKS, PER_SECONDARY
+from .steps import NOTEBOOKS, ON_REQUEST, PER_SECONDARY
 
 PREFLIGHT, VERIFICATION = "00-preflight", "04-verification"
 
@@ -58,9 +58,15 @@ class Plan:
 def plan(params: Federation, only: str = "", secondaries: Sequence[str] = ()) -> Plan:
     """What to run: all notebooks, or those whose name begins with `only`; all secondaries, or those given.
 
+    Notebooks that run on request only are among all of them where `only` gives their number.
+
     Raises ParamsError when `only` names no notebook, or a secondary is not one.
     """
-    chosen = [name for name in NOTEBOOKS if name.startswith(only)]
+    chosen = [
+        name
+        for name in NOTEBOOKS
+        if name.startswith(only) and (name not in ON_REQUEST or only.startswith(name[:2]))
+    ]
     if not chosen:
         raise ParamsError(
             f"--only {only} names no notebook.", f"one of: {', '.join(NOTEBOOKS)}, or its number"

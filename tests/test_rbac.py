@@ -88,7 +88,10 @@ def derived() -> dict[str, list[dict[str, Any]]]:
         rules = [
             rule
             for (params, of, _), these in zip(jobs, objects, strict=True)
-            for rule in needs(params, of, these, read_only=read_only, create_namespace=True)
+            for notebook in ("00", "05")
+            for rule in needs(
+                params, of, these, notebook=notebook, read_only=read_only, create_namespace=True
+            )
         ]
         found[key] = [{**rule.data(), "why": rule.why} for rule in facts.anywhere(rules)]
     return found

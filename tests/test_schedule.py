@@ -20,7 +20,7 @@ from consulfed_lib.errors import (
 )
 from consulfed_lib.execution import Done, Task
 from consulfed_lib.schedule import Plan, Story, conduct, plan
-from consulfed_lib.steps import NOTEBOOKS, PER_SECONDARY
+from consulfed_lib.steps import NOTEBOOKS, ON_REQUEST, PER_SECONDARY
 
 PATIENCE = 20
 """Seconds after which a test that waits for something at the same time gives up."""
@@ -47,8 +47,17 @@ def test_one_secondary_is_five_notebooks(federation):
     assert short(todo.before) == ["00", "01"]
     assert [short(chain) for chain in todo.chains] == [["02 dc2", "03 dc2"]]
     assert short(todo.after) == ["04"]
-    assert todo.order() == list(NOTEBOOKS)
+    assert todo.order() == [name for name in NOTEBOOKS if name not in ON_REQUEST]
     assert todo.width == 1
+
+
+@pytest.mark.parametrize("name", ON_REQUEST)
+def test_what_makes_workloads_runs_only_where_it_is_asked_for(federation, name):
+    """By its number; neither with all of them, nor with those whose numbers begin with the same digit."""
+    for only in ("", "0"):
+        assert name not in plan(federation(), only).order()
+    for only in (name[:2], name):
+        assert plan(federation(), only).order() == [name]
 
 
 def test_each_secondary_has_a_chain_of_its_own(four):
@@ -91,7 +100,7 @@ def test_chosen_secondaries_are_the_only_ones(four):
     assert short(plan(four(), "", ["dc3"]).before) == ["00", "01"]
 
 
-@pytest.mark.parametrize("only", ["05", "preflight", "2", "02-x"])
+@pytest.mark.parametrize("only", ["06", "preflight", "2", "02-x"])
 def test_only_must_name_a_notebook(federation, only):
     """Otherwise nothing would run, and that would look like a success."""
     with pytest.raises(ParamsError) as caught:
