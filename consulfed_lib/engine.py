@@ -41,38 +41,17 @@ class _Scrubbing(logging.Filter):
 _SCRUBBING = _Scrubbing()
 
 
-class _Manager(NotebookExecutionManager):
-    """Keeps the notebook's file; a secret that came in two pieces is put together only here."""
-
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        self.running: Any = None
-
-    def cell_start(self, cell: Any, cell_index: int | None = None, **kwargs: Any) -> None:
-        self.running = cell
-        super().cell_start(cell, cell_index, **kwargs)
-
-    def save(self, **kwargs: Any) -> None:
-        if self.running is not None and self.running.get("outputs"):
-            self.running.outputs = _joined(self.running.outputs)
-        super().save(**kwargs)
-
-
-def _joined(outputs: list[Any]) -> list[Any]:
-    """The same outputs; pieces of a stream that follow each other are one, without any secret in it."""
-    joined: list[Any] = []
-    for output in outputs:
-        before = joined[-1] if joined else None
-        if output.output_type == "stream" and before and before.get("name") == output.name:
-            before.text = redact.scrub(before.text + output.text)
-        else:
-            joined.append(output)
-    return joined
-
-
 class _Client(PapermillNotebookClient):
     def process_message(self, msg: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         return super().process_message({**msg, "content": redact.scrub(msg["content"])}, *args, **kwargs)
+
+    def output(self, outs: list[Any], *args: Any, **kwargs: Any) -> Any:
+        """A stream goes on where it was: its pieces are one output, and a secret that came in two of them is found."""
+        made = super().output(outs, *args, **kwargs)
+        if made and made.output_type == "stream" and len(outs) > 1 and outs[-2].get("name") == made.name:
+            outs.pop()
+            outs[-1].text = redact.scrub(outs[-1].text + made.text)
+        return made
 
     def set_widgets_metadata(self) -> None:
         """No state of widgets: it holds what people typed, and nobody can use it in a file."""
@@ -114,7 +93,7 @@ class ConsulfedEngine(NBClientEngine):
     ) -> Any:
         if _SCRUBBING not in logger.filters:
             logger.addFilter(_SCRUBBING)
-        manager = _Manager(
+        manager = NotebookExecutionManager(
             nb,
             output_path=output_path,
             progress_bar=progress_bar,
@@ -135,7 +114,7 @@ class ConsulfedEngine(NBClientEngine):
     @classmethod
     def execute_managed_notebook(
         cls,
-        nb_man: _Manager,
+        nb_man: NotebookExecutionManager,
         kernel_name: str | None,
         log_output: bool = False,
         stdout_file: Any = None,
