@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from ..errors import LeakError
 
 
 def scan(folder: Path) -> dict[str, int]:
-    """Look through every file of a record, names and contents.
+    """Look through every file of a record, names and contents, also for a private key that nobody registered.
 
     Returns `{secrets, forms, files, hits}` for the record: how many values were looked for, in how many encodings, in
     how many files; `hits` is 0.
@@ -20,7 +21,7 @@ def scan(folder: Path) -> dict[str, int]:
     Raises LeakError with the names of the files that hold one; never with what they hold.
     """
     paths = sorted(folder.iterdir())
-    leaking = [path.name for path in paths if any(redact.leaks(text) for text in _texts(path))]
+    leaking = [redact.scrub(path.name) for path in paths if any(map(redact.betrays, _texts(path)))]
     if leaking:
         raise LeakError(
             f"The record would have held a secret, in {', '.join(leaking)}; it was not kept.",
@@ -31,9 +32,12 @@ def scan(folder: Path) -> dict[str, int]:
 
 
 def _texts(path: Path) -> Iterator[str]:
-    """A file as it is; of JSON also each text in it, without JSON's own escapes."""
+    """A file's name, and the file as it is; of JSON and HTML also what is in it, without their own escapes."""
     text = path.read_text(encoding="utf-8", errors="replace")
+    yield path.name
     yield text
+    if path.suffix == ".html":
+        yield html.unescape(text)
     if path.suffix in {".ipynb", ".json"}:
         try:
             yield "\n".join(_strings(json.loads(text)))
