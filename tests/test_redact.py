@@ -24,14 +24,15 @@ from consulfed_lib.redact import (
     REDACTED,
     Secret,
     betrays,
+    finder,
     forms,
     known,
     leaks,
-    longest_first,
     register,
     scrub,
+    texts,
 )
-from consulfed_lib.redact.kernel import beginning_of_a_secret
+from consulfed_lib.redact.finder import Finder
 
 TOKEN = b"7b1f3c5e-2f64-4be0-9c39-3b1ea5ab0c11"
 AWKWARD = 'pass"word with\nlines, ümlauts & <marks>/+'.encode()
@@ -134,7 +135,7 @@ def test_bytes_that_are_no_text_are_recognised_by_their_encodings():
     register(value)
     assert leaks(base64.b64encode(value).decode())
     assert leaks(value.hex())
-    assert forms(value)
+    assert scrub({"data": {"text/plain": repr(value)}}) == {"data": {"text/plain": f"b'{REDACTED}'"}}
 
 
 def test_what_is_not_registered_is_left_alone():
@@ -152,13 +153,13 @@ def test_a_form_inside_a_longer_form_does_not_spoil_it():
 
 
 def test_a_secret_that_is_learnt_later_is_looked_for_too():
-    """The forms are put in order once, and anew when there are more of them."""
+    """What finds them is made once, and anew when there are more of them."""
     register(TOKEN)
-    before = longest_first()
-    assert longest_first() is before
+    before = finder()
+    assert finder() is before
+    assert leaks(LONG.hex()) == 0
     register(LONG)
-    assert set(before) < set(longest_first())
-    assert list(map(len, longest_first())) == sorted(map(len, longest_first()), reverse=True)
+    assert finder() is not before
     assert leaks(LONG.hex())
 
 
@@ -197,22 +198,65 @@ def test_the_end_of_a_text_with_which_a_secret_begins_is_found():
     register(TOKEN)
     token = TOKEN.decode()
     for size in range(1, len(token)):
-        assert beginning_of_a_secret(f"-{token[:size]}") == token[:size]
+        assert finder().beginning(f"-{token[:size]}") == token[:size]
     for text in ("", "-", f"{token[:5]}-", f"-{token[1:9]}-"):
-        assert beginning_of_a_secret(text) == ""
+        assert finder().beginning(text) == ""
 
 
 def test_a_beginning_is_found_also_where_a_secret_repeats_itself():
     """Compared with what a definition would do, letter by letter."""
-    register(b"abababac")
-    register(b"bababbab")
-    for number in range(3**7):
-        text = "".join("abc"[number // 3**place % 3] for place in range(7))
-        ends = [text[-n:] for n in range(7, 0, -1) if any(f.startswith(text[-n:]) for f in longest_first())]
-        assert beginning_of_a_secret(text) == (ends[0] if ends else ""), text
+    wanted = ["aaaaaaaaab", "abababababac", "bababababbab", "cccccccccccc"]
+    for text in (
+        "a" * 9,
+        "a" * 12,
+        "ab" * 5,
+        "c" + "ab" * 7,
+        "ab" * 5 + "a",
+        "ba" * 5,
+        "ba" * 4 + "b",
+        "c" * 30,
+    ):
+        for extra in ("", "a", "b", "c", "ab", "aab"):
+            whole = text + extra
+            ends = [whole[-n:] for n in range(len(whole), 0, -1)]
+            expected = [end for end in ends if any(w.startswith(end) and w != end for w in wanted)]
+            assert Finder(wanted).beginning(whole) == (expected[0] if expected else ""), whole
+
+
+# Finding
+
+
+def test_finding_gives_what_one_search_after_the_other_would():
+    """Every one that stands in the text, also those within others."""
+    wanted = [*(hashlib.sha256(bytes([i])).hexdigest()[: 8 + i] for i in range(40)), "abababab", "babababa"]
+    text = "-".join(wanted[::3]) + "abababababa" + wanted[0][:7]
+    matches = list(Finder(wanted).matches(text))
+    assert {each for _, each in matches} == {each for each in wanted if each in text}
+    assert all(text[at:].startswith(each) for at, each in matches)
+    assert list(Finder().matches(text)) == []
+
+
+def test_secrets_that_overlap_leave_nothing_of_each_other():
+    """The end of one may be the beginning of the next."""
+    find = Finder(["0123456789", "56789abcdef", "0123456789"[:8]])
+    assert find.replace("x 0123456789abcdef y 01234567 z", "?") == "x ? y ? z"
+    assert find.replace("0123456701234567", "?") == "??"
 
 
 # Structures
+
+
+@pytest.mark.parametrize("encode", ENCODINGS.values(), ids=ENCODINGS.keys())
+@pytest.mark.parametrize("value", [TOKEN, AWKWARD], ids=["token", "awkward"])
+def test_every_form_is_scrubbed_within_a_message_too(value, encode):
+    """JSON would escape once more what is escaped already: each text of it is looked at as it is."""
+    text = encode(value)
+    register(value)
+    content = scrub({"data": {"text/plain": f"({text})", "application/json": [text]}})
+    assert leaks(content["data"]["text/plain"]) == 0
+    assert content["data"]["text/plain"].startswith("(")
+    assert not any(map(leaks, texts(content)))
+    assert betrays("\n".join(texts({"data": [text]})))
 
 
 def test_nested_structures_are_scrubbed_everywhere():
@@ -281,9 +325,9 @@ def test_a_secret_may_be_registered_while_another_thread_scrubs():
     class Text(str):
         """Something else happens in the middle of every look at it."""
 
-        def __contains__(self, form) -> bool:
+        def __getitem__(self, place) -> str:
             register(f"a secret read meanwhile {len(redact._known)}".encode())
-            return super().__contains__(form)
+            return super().__getitem__(place)
 
     register(TOKEN)
     assert scrub(Text(f"the token {TOKEN.decode()}")) == f"the token {REDACTED}"
@@ -388,6 +432,14 @@ ENDS = {
     "no secret after all": ("in_pieces(secret[:30], '…')", f"{SECRET[:30]}…"),
 }
 """Streams that end, or go on, where a secret may have begun: (source, what a reader sees)."""
+BETWEEN = {
+    "a display": "in_pieces(secret[:6]); display(1); in_pieces(secret[6:], control)",
+    "much before a display": "in_pieces(secret[:40]); display(1); in_pieces(secret[40:], control)",
+    "a display after each character": "[(in_pieces(each), display(1)) for each in secret]; in_pieces(control)",
+    "a widget": "in_pieces(secret[:6]); ipywidgets.IntProgress(); in_pieces(secret[6:], control)",
+    "the other stream": "in_pieces(secret[:6]); in_pieces('x', file=sys.stderr); in_pieces(secret[6:], control)",
+}
+"""Something else comes between two pieces of a secret: the first may be shown, if it is short, and no other."""
 ORDER = "in_pieces('one ' + secret[:3]); display('two'); in_pieces('three ' + secret[:3]); 'four'"
 LAST = "raise ApplyError(f'It stopped at {secret} {control}.', secret, [secret])"
 
@@ -399,7 +451,14 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     By its own command and engine, in a process of its own, of which `log` holds the output and the errors.
     """
     folder = tmp_path_factory.mktemp("leaks")
-    sources = [SETUP, *PROBES.values(), *(source for source, _ in ENDS.values()), ORDER, LAST]
+    sources = [
+        SETUP,
+        *PROBES.values(),
+        *(source for source, _ in ENDS.values()),
+        *BETWEEN.values(),
+        ORDER,
+        LAST,
+    ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
     nbformat.write(notebook, folder / "in.ipynb")
     words = ["papermill", "in.ipynb", "out.ipynb", "-k", "python3", "--no-progress-bar", "--log-output"]
@@ -463,6 +522,16 @@ def test_what_only_begins_like_a_secret_is_not_lost(executed, end):
     """It comes when it is clear that no secret comes of it; of a long one so much is not shown."""
     cell = cells(executed)[1 + len(PROBES) + list(ENDS).index(end)]
     assert stream(cell) == ENDS[end][1]
+
+
+@pytest.mark.parametrize("between", BETWEEN)
+def test_pieces_of_a_secret_are_known_whatever_comes_between_them(executed, between):
+    """A display does not make two secrets of one."""
+    cell = cells(executed)[1 + len(PROBES) + len(ENDS) + list(BETWEEN).index(between)]
+    out = "".join(text for o in cell["outputs"] if o.get("name") == "stdout" for text in o["text"])
+    assert not any(SECRET[at : at + 8] in out for at in range(len(SECRET) - 8))
+    assert REDACTED in out
+    assert out.endswith(CONTROL)
 
 
 def test_what_was_held_back_keeps_its_place(executed):

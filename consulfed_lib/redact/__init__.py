@@ -8,24 +8,24 @@ same, so that it can look once more, and look through what it keeps; `forms` are
 from __future__ import annotations
 
 import hmac
-import json
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 from typing import Any
 
+from .finder import Finder
 from .forms import SHORTEST, forms, shaped
 
 __all__ = [
-    "REDACTED", "SHORTEST", "Secret", "betrays", "forms", "install", "known", "leaks", "longest_first", "register",
-    "scrub",
+    "REDACTED", "SHORTEST", "Secret", "betrays", "finder", "forms", "install", "known", "leaks", "register", "scrub",
+    "texts",
 ]  # fmt: skip
 
 REDACTED = "‹redacted›"
 _known: set[str] = set()
 _values: set[bytes] = set()
 _lock = threading.Lock()
-_ordered: tuple[set[str], int, tuple[str, ...]] = (_known, 0, ())
+_finder: tuple[set[str], int, Finder] = (_known, 0, Finder())
 
 
 class Secret:
@@ -83,59 +83,60 @@ def known() -> tuple[int, int]:
     return len(_values), len(_known)
 
 
-def longest_first() -> tuple[str, ...]:
-    """Every form that is looked for; the longest first, so that no part of one is left standing."""
-    global _ordered
-    owner, size, ordered = _ordered
+def finder() -> Finder:
+    """What finds every form of every secret that is registered by now."""
+    global _finder
+    owner, size, found = _finder
     if owner is not _known or size != len(_known):
         with _lock:
-            ordered = tuple(sorted(_known, key=len, reverse=True))
-            _ordered = (_known, len(_known), ordered)
-    return ordered
+            found = Finder(_known)
+            _finder = (_known, len(_known), found)
+    return found
 
 
 def scrub(value: Any) -> Any:
     """The same data with every registered secret replaced, as lists and dictionaries where it is made of others."""
-    ordered = longest_first()
-    return value if _is_clean(value, ordered) else _scrubbed(value, ordered)
+    find = finder()
+    return _scrubbed(value, find) if find else value
 
 
-def _is_clean(value: Any, ordered: tuple[str, ...]) -> bool:
-    """Whether one look is enough: plain JSON, as a text, without any of the forms (of which some are JSON's own)."""
+def _scrubbed(value: Any, find: Finder) -> Any:
     if isinstance(value, str):
-        return not any(form in value for form in ordered)
-    try:
-        text = json.dumps(value, ensure_ascii=False)
-    except (TypeError, ValueError, RecursionError):
-        return False
-    return not any(form in text for form in ordered)
-
-
-def _scrubbed(value: Any, ordered: tuple[str, ...]) -> Any:
-    if isinstance(value, str):
-        for form in ordered:
-            if form in value:
-                value = value.replace(form, REDACTED)
-        return value
+        return find.replace(value, REDACTED)
     if isinstance(value, bytes | bytearray):  # Jupyter would send it on as base64
         text = value.decode("utf-8", "replace")
-        return _scrubbed(text, ordered) if any(form in text for form in ordered) else value
+        return find.replace(text, REDACTED) if find.spans(text) else value
     if isinstance(value, Mapping):
-        return {_scrubbed(key, ordered): _scrubbed(item, ordered) for key, item in value.items()}
+        return {_scrubbed(key, find): _scrubbed(item, find) for key, item in value.items()}
     if isinstance(value, Iterable):
-        items = [_scrubbed(item, ordered) for item in value]
+        items = [_scrubbed(item, find) for item in value]
         return tuple(items) if type(value) is tuple else items
     return value
 
 
 def leaks(text: str, secrets: Iterable[str] | None = None) -> int:
     """How many registered secrets (or the given forms) stand in a text."""
-    return sum(form in text for form in (longest_first() if secrets is None else secrets))
+    if secrets is None:
+        return len({form for _, form in finder().matches(text)})
+    return sum(form in text for form in secrets)
 
 
 def betrays(text: str) -> bool:
     """Whether a text may not be kept: it holds a registered secret, or what has the shape of a private key."""
-    return shaped(text) or any(form in text for form in longest_first())
+    return shaped(text) or any(True for _ in finder().matches(text))
+
+
+def texts(data: Any) -> Iterator[str]:
+    """Each text in JSON data, as it is: in a file JSON's own escapes stand in it, and hide what is escaped already."""
+    if isinstance(data, str):
+        yield data
+    elif isinstance(data, Mapping):
+        for key, item in data.items():
+            yield key
+            yield from texts(item)
+    elif isinstance(data, list):
+        for item in data:
+            yield from texts(item)
 
 
 def install() -> bool:

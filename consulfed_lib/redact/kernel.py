@@ -8,9 +8,12 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from . import REDACTED, SHORTEST, channel, leaks, longest_first, scrub
+from . import REDACTED, SHORTEST, channel, finder, leaks, scrub
 
 
 def install() -> bool:
@@ -40,19 +43,28 @@ def _keep_streams_from_the_log() -> None:
     os.close(nowhere)
 
 
+@dataclass
+class _Begun:
+    """A stream of a cell that ended where a secret may have begun: what was shown of that, what is held back, and
+    what sends it to where it was going."""
+
+    shown: str
+    held: str
+    send: Callable[[str], Any]
+
+
 class Guard:
     """Stands in for `Session.send`.
 
     A secret may be written in pieces. The end of a stream's text that could be the beginning of one is therefore held
-    back until more of that stream comes, or something else of the same cell.
+    back until more of that stream comes, or something else of the same cell; then it is shown, if it is short, and
+    what comes after it is still looked at together with it.
     """
 
     def __init__(self, session: Any):
         self._session = session
         self._send = session.send
-        self._held: dict[
-            tuple[str, str], tuple[str, Any, dict[str, Any], tuple[Any, ...], dict[str, Any]]
-        ] = {}
+        self._begun: dict[tuple[str, str], _Begun] = {}
         self._lock = threading.RLock()  # both streams, the shell and threads of cells send
 
     def __call__(self, stream: Any, message: Any, content: Any = None, *args: Any, **kwargs: Any) -> Any:
@@ -74,23 +86,33 @@ class Guard:
     ) -> Any:
         name = str(message["content"].get("name"))
         key = _id(message.get("parent_header")), name
-        before = self._held.pop(key, ("",))[0]
-        text = scrub(before + str(message["content"].get("text", "")))
-        end = beginning_of_a_secret(text)
-        if end:
-            self._held[key] = (end, stream, message, args, kwargs)
-            text = text[: -len(end)]
+        before = self._begun.pop(key, None)
+        shown, held = (before.shown, before.held) if before else ("", "")
+        whole = scrub(shown + held + str(message["content"].get("text", "")))
+        text = whole.removeprefix(shown)
+        if end := finder().beginning(whole):
+            held = end[-len(text) :] if text else ""
+            send = partial(self._send_again, stream, message, args, kwargs)
+            self._begun[key] = _Begun(end.removesuffix(held), held, send)
+            text = text.removesuffix(held)
         if not text:
             return message
         return self._send(stream, {**message, "content": {"name": name, "text": text}}, None, *args, **kwargs)
 
     def _release(self, parent: str) -> None:
-        """Send what was held back of a cell: no secret came of it. Much of one is not shown either."""
-        for key in [key for key in self._held if key[0] == parent]:
-            end, stream, message, args, kwargs = self._held.pop(key)
-            content = {"name": key[1], "text": end if len(end) < SHORTEST else REDACTED}
-            fresh = self._session.msg("stream", content, parent=message.get("parent_header"))
-            self._send(stream, fresh, None, *args, **kwargs)
+        """Send what was held back of a cell: no secret came of it so far. Much of one is not shown either."""
+        for begun in [begun for key, begun in self._begun.items() if key[0] == parent and begun.held]:
+            held, begun.held = begun.held, ""
+            begun.shown += held
+            begun.send(held if len(begun.shown) < SHORTEST else REDACTED)
+
+    def _send_again(
+        self, stream: Any, message: dict[str, Any], args: tuple[Any, ...], kwargs: dict[str, Any], text: str
+    ) -> None:
+        """A text of its own, to where a message went."""
+        content = {"name": message["content"].get("name"), "text": text}
+        fresh = self._session.msg("stream", content, parent=message.get("parent_header"))
+        self._send(stream, fresh, None, *args, **kwargs)
 
 
 def _without_secrets(buffer: Any) -> Any:
@@ -103,19 +125,3 @@ def _id(parent: Any) -> str:
     """The message that a message answers: of a parent message, or of its header."""
     header = (parent or {}).get("header", parent or {})
     return str(header.get("msg_id", ""))
-
-
-def beginning_of_a_secret(text: str) -> str:
-    """The longest end of a text with which a known form of a secret begins; empty if there is none."""
-    longest = 0
-    for form in longest_first():
-        limit = min(len(form) - 1, len(text))
-        if limit <= longest:
-            continue
-        at = form.rfind(text[-1], 0, limit) if text else -1
-        while at >= longest:
-            if text.endswith(form[: at + 1]):
-                longest = at + 1
-                break
-            at = form.rfind(text[-1], 0, at)
-    return text[len(text) - longest :]
