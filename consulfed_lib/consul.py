@@ -175,10 +175,8 @@ class Consul:
     def _answer(
         self, url: str, headers: dict[str, str], method: str = "GET", body: bytes | None = None
     ) -> tuple[int, bytes]:
-        if (
-            method != "GET"
-        ):  # a write whose answer was lost must not be sent again, as over a stale connection
-            self._connection.close()
+        if method != "GET":
+            self._connection.close()  # over a kept one that is stale, a write might be sent twice
         for attempt in (1, 2):
             kept_open = self._connection.sock is not None
             try:

@@ -337,6 +337,19 @@ def test_what_is_different_and_well_is_no_fault(world, name, path, body):
     assert not bad(good.look())
 
 
+def test_a_deny_outweighs_what_another_policy_allows(world):
+    """So does Consul, between policies of one token for the same prefix."""
+    torn = world()
+    torn.servers["dc1"].answers(ANONYMOUS_TOKEN, token("anonymous-token-policy", "strict"))
+    torn.servers["dc1"].answers(
+        "acl/policy/id-of-strict", policy('node_prefix "" { policy = "deny" }', "strict")
+    )
+    (found,) = bad(torn.look())
+    assert (found.id, found.severity) == ("anonymous-policy", "error")
+    assert "may not read every node in" in found.found
+    assert "anonymous-token-policy, strict" in found.found
+
+
 def test_pairs_of_versions_that_break_acls_are_no_error_without_them(world):
     """Only that they differ."""
     versions = world(acls=False, gossip_encryption=False)
