@@ -9,6 +9,7 @@ import signal
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -230,10 +231,20 @@ def test_these_are_all_the_moments(records, monkeypatch):
     assert len(calls) == POINTS
 
 
-@pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
-def test_a_missing_right_is_said_in_plain_words(records):
+@pytest.fixture
+def not_root() -> Iterator[None]:
+    """Root may write everywhere; for a moment it is nobody."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(65534)
+    yield
+    os.seteuid(before)
+
+
+def test_a_missing_right_is_said_in_plain_words(records, request):
     """With what to do: another folder."""
     records.mkdir(mode=0o500)
+    request.getfixturevalue("not_root")
     with pytest.raises(RecordError, match="permission denied") as caught:
         Staging(records, "test")
     assert "--records" in caught.value.hint

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -34,29 +35,46 @@ def notebook(folder: Path, label: str = "applied") -> Path:
     return path
 
 
-def test_pages_are_made_beside_and_are_the_same_as_ever(tmp_path, pages):
-    """And for nobody else to read."""
-    paths = [notebook(tmp_path, label) for label in ("verified", "applied")]
-    for path in paths:
-        pages.make(path)
-    pages.finish()
-    for path, label in zip(paths, ("verified", "applied"), strict=True):
-        made = path.with_suffix(".html")
-        assert made.read_text() == page.html(recorded.executed().notebook(label), path.stem)
-        assert stat.S_IMODE(made.stat().st_mode) == 0o600
-
-
-def test_what_is_no_notebook_gets_no_page_and_stops_nothing(tmp_path, pages):
-    """A run may have been stopped while it was written; the ones after it have their pages."""
-    pages.make(tmp_path / "00-that-is-not-there.ipynb")
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """Good notebooks, and among them whatever else there may be; one process makes their pages."""
+    folder, pages = tmp_path_factory.mktemp("pages"), Pages()
+    pages.start()
+    pages.make(notebook(folder, "verified"))
+    pages.make(folder / "00-that-is-not-there.ipynb")
     for number, content in enumerate([b"", b"{", b"\xff", recorded.executed().notebooks["applied"][:5000]]):
-        broken = tmp_path / f"00-broken-{number}.ipynb"
-        broken.write_bytes(content)
-        pages.make(broken)
-    good = notebook(tmp_path)
-    pages.make(good)
+        (folder / f"00-broken-{number}.ipynb").write_bytes(content)
+        pages.make(folder / f"00-broken-{number}.ipynb")
+    pages.make(notebook(folder, "applied"))
+    process = pages._process
+    assert process.stdin
+    process.stdin.close()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    niceness = os.getpriority(os.PRIO_PROCESS, process.pid)
     pages.finish()
-    assert list(tmp_path.glob("*.html")) == [good.with_suffix(".html")]
+    return SimpleNamespace(folder=folder, niceness=niceness)
+
+
+@pytest.mark.parametrize("label", ["verified", "applied"])
+def test_pages_are_made_beside_and_are_the_same_as_ever(made, label):
+    """And for nobody else to read."""
+    path = made.folder / recorded.FILES[label]
+    found = path.with_suffix(".html")
+    assert found.read_text() == page.html(recorded.executed().notebook(label), path.stem)
+    assert stat.S_IMODE(found.stat().st_mode) == 0o600
+
+
+def test_what_is_no_notebook_gets_no_page_and_stops_nothing(made):
+    """A run may have been stopped while it was written; the ones after it have their pages."""
+    assert sorted(path.name for path in made.folder.glob("*.html")) == [
+        "00-preflight.html",
+        "01-primary-setup.html",
+    ]
+
+
+def test_it_takes_only_what_others_leave_idle(made):
+    """nbconvert wants a processor for seconds, and so does the run."""
+    assert made.niceness == 19
 
 
 def test_a_process_that_was_killed_is_survived(tmp_path, pages):
@@ -104,15 +122,6 @@ def test_ctrl_c_at_a_terminal_is_not_for_it(tmp_path):
         assert run.stdout.readline() == "interrupted\n"
         run.communicate("\n")
     assert path.with_suffix(".html").exists()
-
-
-def test_it_takes_only_what_others_leave_idle(pages):
-    """nbconvert wants a processor for seconds, and so does the run."""
-    process = pages._process
-    assert process.stdin
-    process.stdin.close()
-    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-    assert os.getpriority(os.PRIO_PROCESS, process.pid) == 19
 
 
 def test_it_is_ended_whatever_it_does(tmp_path):
