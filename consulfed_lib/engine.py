@@ -41,6 +41,17 @@ class _Scrubbing(logging.Filter):
 _SCRUBBING = _Scrubbing()
 
 
+class _Manager(NotebookExecutionManager):
+    """Keeps the notebook's file, and what it says of its cells."""
+
+    def save(self, **kwargs: Any) -> None:
+        """papermill calls completed what is pending at the end, also where the kernel never started."""
+        for cell in self.nb.cells:
+            if cell.metadata.papermill["start_time"] is None:
+                cell.metadata.papermill["status"] = self.PENDING
+        super().save(**kwargs)
+
+
 class _Client(PapermillNotebookClient):
     def process_message(self, msg: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         return super().process_message({**msg, "content": redact.scrub(msg["content"])}, *args, **kwargs)
@@ -93,7 +104,7 @@ class ConsulfedEngine(NBClientEngine):
     ) -> Any:
         if _SCRUBBING not in logger.filters:
             logger.addFilter(_SCRUBBING)
-        manager = NotebookExecutionManager(
+        manager = _Manager(
             nb,
             output_path=output_path,
             progress_bar=progress_bar,
@@ -105,6 +116,9 @@ class ConsulfedEngine(NBClientEngine):
         try:
             with _terminated_as_interrupted():
                 cls.execute_managed_notebook(manager, kernel_name, log_output=log_output, **kwargs)
+        except BaseException:  # before a cell, between two or after the last one: none of them failed
+            manager.nb.metadata.papermill["exception"] = True
+            raise
         finally:
             manager.cleanup_pbar()
             manager.notebook_complete()
@@ -185,11 +199,17 @@ def _make_private(output_path: str | None) -> None:
 def _withhold(notebook: Any, output_path: str | None) -> None:
     """Raises LeakError where the finished notebook holds a secret; its file is gone then."""
     text = json.dumps(notebook, ensure_ascii=False)
-    if not redact.betrays(text):
+    if not redact.betrays(text) and not redact.betrays("\n".join(redact.texts(notebook))):
         return
+    name = redact.scrub(Path(str(output_path)).name)
+    if "://" in str(output_path):  # papermill has written there after each cell
+        raise LeakError(
+            f"The executed notebook {name} holds a secret, and stands where we can remove nothing.",
+            f"remove {redact.scrub(str(output_path))}, and what holds a copy of it; then report this",
+        )
     if _is_file(output_path):
         Path(str(output_path)).unlink(missing_ok=True)
     raise LeakError(
-        f"The executed notebook {Path(str(output_path)).name} would have held a secret; it was not kept.",
+        f"The executed notebook {name} would have held a secret; it was not kept.",
         "please report this: it is a fault of consulfed",
     )

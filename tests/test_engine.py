@@ -6,6 +6,7 @@ The last part pins how papermill's own engine behaves where we rely on it, or wo
 from __future__ import annotations
 
 import hashlib
+import html
 import json
 import os
 import signal
@@ -26,7 +27,7 @@ from consulfed_lib import engine
 from consulfed_lib.engine import ConsulfedEngine
 from consulfed_lib.errors import LeakError
 from consulfed_lib.kernels import new_manager
-from consulfed_lib.redact import REDACTED, channel, leaks
+from consulfed_lib.redact import REDACTED, channel, leaks, register
 
 PARAMETERS = "known = 1"
 SECRET = hashlib.sha256(b"of the kernel only").hexdigest()
@@ -237,6 +238,20 @@ def test_a_cell_that_did_not_come_to_its_end_has_failed_and_those_after_it_never
     assert notebook["metadata"]["papermill"]["end_time"]
 
 
+def test_where_the_kernel_never_starts_no_cell_ran(tmp_path, monkeypatch):
+    """papermill's own engine calls all of them completed then."""
+    (tmp_path / "kernels" / "dead").mkdir(parents=True)
+    spec = {"argv": [sys.executable, "-c", ""], "display_name": "dead", "language": "python"}
+    (tmp_path / "kernels" / "dead" / "kernel.json").write_text(json.dumps(spec))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    write(tmp_path / "in.ipynb", "1")
+    done = command(tmp_path, "-k", "dead", "--engine", "consulfed")
+    assert done.returncode == 1
+    notebook = read(tmp_path / "out.ipynb")
+    assert exception(notebook) is True
+    assert statuses(notebook) == ["pending", "pending"]
+
+
 def test_a_notebook_that_leaves_with_nought_did_not_come_to_its_end(execute, kernel):
     """papermill raises nothing for it; the file says so."""
     notebook = execute("consulfed", kernel, "import sys; sys.exit(0)", "2")
@@ -305,6 +320,36 @@ def test_a_private_key_in_an_output_leaves_no_file(tmp_path, mortal, authority):
     assert not (tmp_path / "out.ipynb").exists()
     assert "out.ipynb" in caught.value.found
     assert authority.key_pem.splitlines()[1] not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "show", [repr, lambda value: html.escape(value.decode("latin-1"))], ids=["repr", "HTML"]
+)
+def test_a_secret_is_found_behind_the_escapes_of_the_file_too(tmp_path, show):
+    """JSON writes backslashes and quotes otherwise; a reader of the notebook sees them as they were."""
+    value = b'\xc8\xc9 "<secret>"\n\xca\xcb'
+    register(value if show is repr else value.decode("latin-1").encode())
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(f"# {show(value)}")])
+    (tmp_path / "out.ipynb").touch()
+    with pytest.raises(LeakError, match="not kept"):
+        engine._withhold(notebook, str(tmp_path / "out.ipynb"))
+    assert not (tmp_path / "out.ipynb").exists()
+
+
+def test_nothing_is_said_to_be_removed_that_is_not(authority):
+    """papermill writes to a store after each cell."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(authority.key_pem)])
+    with pytest.raises(LeakError, match="stands where we can remove nothing") as caught:
+        engine._withhold(notebook, "s3://records/out.ipynb")
+    assert "remove s3://records/out.ipynb" in caught.value.hint
+
+
+def test_a_notebook_without_secrets_is_kept(tmp_path):
+    """Although others are known."""
+    register(SECRET.encode())
+    (tmp_path / "out.ipynb").touch()
+    engine._withhold(nbformat.v4.new_notebook(), str(tmp_path / "out.ipynb"))
+    assert (tmp_path / "out.ipynb").exists()
 
 
 def test_a_file_that_was_there_is_made_private_too(tmp_path):

@@ -6,7 +6,6 @@ import html
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from .. import redact
 from ..errors import LeakError
@@ -40,18 +39,6 @@ def _texts(path: Path) -> Iterator[str]:
         yield html.unescape(text)
     if path.suffix in {".ipynb", ".json"}:
         try:
-            yield "\n".join(_strings(json.loads(text)))
+            yield "\n".join(redact.texts(json.loads(text)))
         except ValueError:
             return
-
-
-def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield key
-            yield from _strings(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _strings(item)
