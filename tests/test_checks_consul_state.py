@@ -186,7 +186,6 @@ def test_nothing_is_asked_that_the_federation_does_not_have(world):
         "autopilot",
         "consul-versions",
         "gateway-registered",
-        "coordinates",
     }
     assert "gossip-keys" not in {each.id for each in world().look(key=None)}
 
@@ -258,11 +257,6 @@ FAULTS: list[tuple[str, str, str, str, Any, int, str]] = [
         "gateway-registered", "warning", "dc1", GATEWAYS,
         [gateway(), gateway("gw-2")], 200, "2 gateways registered; expected 1",
     ),
-    ("coordinates", "error", "dc1", COORDINATES, [at("dc1", 0.001)], 200, "where dc2 is"),
-    (
-        "coordinates", "error", "dc1", COORDINATES,
-        [at("dc1", 0.001), at("dc2", 0.001, area="lan")], 200, "where dc2 is",
-    ),
     ("auth-method", "error", "dc1", AUTH_METHOD, b"", 404, f"{METHOD} is not in dc1"),
     (
         "auth-method", "error", "dc1", AUTH_METHOD,
@@ -323,7 +317,6 @@ def test_each_fault_is_noticed_by_its_check_and_by_no_other(
         ("dc1", AUTOPILOT, health(*three(), tolerance=1)),
         ("dc1", MEMBERS, members(dc1="1.22.7+ent:abc", dc2="1.22.4")),
         ("dc1", MEMBERS, [*members(dc1="1.22.7", dc2="1.22.7"), members(dc2="1.9.0")[0] | {"Status": 3}]),
-        ("dc1", COORDINATES, [at("dc1", 0.001, area="WAN"), at("dc2", 0.0, area="WAN")]),
         ("dc1", ANONYMOUS_POLICY, policy(READ, dcs=["dc1", "dc2"])),
         ("dc1", ANONYMOUS_POLICY, policy(AS_JSON)),
         ("dc1", AUTH_METHOD, method(Config={"Host": "https://dc2.example.com:6443/"})),
@@ -432,5 +425,7 @@ def test_what_gossip_has_not_measured_yet_is_no_distance(world):
     fresh = world()
     fresh.servers["dc1"].answers(COORDINATES, [at("dc1", 0.001), at("dc2", 0.0)])
     assert round_trips(fresh.datacenter("dc1")) == {"dc2": None}
-    said = next(each for each in fresh.look() if each.id == "coordinates")
-    assert said.found.endswith("dc2 not measured yet")
+    fresh.servers["dc1"].answers(COORDINATES, [at("dc1", 0.001)])
+    assert round_trips(fresh.datacenter("dc1")) == {}
+    fresh.servers["dc1"].answers(COORDINATES, [at("dc1", 0.001, area="WAN"), at("dc2", 0.0, area="WAN")])
+    assert round_trips(fresh.datacenter("dc1")) == {"dc2": None}

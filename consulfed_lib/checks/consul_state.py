@@ -229,26 +229,6 @@ def _uneven(pool: Pool) -> str:
 # Distances
 
 
-@check("coordinates", "the datacenter's servers know where those of every other one are")
-def coordinates(self: Check, subject: str, dc: Datacenter) -> Iterator[Finding]:
-    far = round_trips(dc)
-    others = [each.datacenter for each in dc.params.clusters if each.datacenter != dc.name]
-    missing = [name for name in others if name not in far]
-    if missing:
-        yield self.error(
-            subject,
-            f"it does not know where {', '.join(missing)} is",
-            "see wan-members: gossip brings coordinates",
-        )
-    else:
-        times = (f"{name} {_milliseconds(far[name])}" for name in others)
-        yield self.ok(subject, f"round trips by gossip: {', '.join(times)}")
-
-
-def _milliseconds(value: float | None) -> str:
-    return "not measured yet" if value is None else f"{value:.1f} ms"
-
-
 def round_trips(dc: Datacenter) -> dict[str, float | None]:
     """Other datacenters → milliseconds there and back, estimated from network coordinates; None: not measured yet.
 
@@ -278,7 +258,7 @@ def _distance(one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
 # All of it
 
 CONSUL_CHECKS = (
-    autopilot, consul_versions, gossip_keys, gateway_registered, coordinates,
+    autopilot, consul_versions, gossip_keys, gateway_registered,
     auth_method, anonymous_policy, binding_rules,
 )  # fmt: skip
 """In the order of cause and consequence, for the layers of a verification."""
@@ -297,7 +277,7 @@ def look_at_consul(dcs: Sequence[Datacenter], fingerprint_key: bytes | None = No
         found = autopilot(dc.name, dc) + consul_versions(dc.name, dc)
         if fingerprint_key is not None and params.gossip_encryption:
             found += gossip_keys(dc.name, dc, fingerprint_key)
-        found += gateway_registered(dc.name, dc) + coordinates(dc.name, dc)
+        found += gateway_registered(dc.name, dc)
         if not params.acls:
             return found
         if dc is primary:

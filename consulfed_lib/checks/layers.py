@@ -22,7 +22,7 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
     "network": ("gateway-from-secondary", "gateway-from-primary", "api-url-from-primary", "api-url-from-secondary"),
     "way to the primary": ("primary-gateways",),
     "RPC through gateways": ("node-health", "catalog-services"),
-    "gossip": ("datacenters", "wan-members", "consul-versions", "gossip-keys", "coordinates"),
+    "gossip": ("datacenters", "wan-members", "consul-versions", "gossip-keys"),
     "federation states": ("federation-states",),
     "ACL replication": ("acl-replication", "acl-canary"),
     "ACL logins": ("auth-method", "anonymous-policy", "binding-rules"),
@@ -39,7 +39,7 @@ ORDER: Mapping[str, int] = {id: n for n, id in enumerate(id for ids in LAYERS.va
 _FOLLOW = {
     "federation-secret", "server-ca", "gossip-key", "replication-token", "gateway-address", "gateway-addresses",
     "gateway-from-secondary", "gateway-from-primary", "primary-gateways", "node-health", "catalog-services",
-    "datacenters", "wan-members", "consul-versions", "coordinates", "federation-states", "acl-replication",
+    "datacenters", "wan-members", "consul-versions", "federation-states", "acl-replication",
     "acl-canary", "auth-method", "ca-root", "connect-ca", "proxy-defaults", "ui", "stability",
 }  # fmt: skip
 """Checks that fail because something below them does; the others are causes by themselves."""
@@ -58,7 +58,6 @@ _OF_ALL = {
     "datacenters",
     "wan-members",
     "consul-versions",
-    "coordinates",
     "federation-states",
     "ui",
     "stability",

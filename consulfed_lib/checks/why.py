@@ -55,7 +55,6 @@ WHY: Mapping[str, Why] = {
     "wan-members": Why("a server that is not seen alive gets no requests"),
     "consul-versions": Why("versions that were never tested together can break replication"),
     "gossip-keys": Why("a key change that did not come to its end shuts nodes out"),
-    "coordinates": Why("requests go to a datacenter farther away than need be"),
     "federation-states": Why("traffic goes to gateways that are not there any more"),
     "acl-replication": Why("tokens made or revoked in the primary stay unknown or valid in the secondary"),
     "acl-canary": Why("tokens made or revoked in the primary stay unknown or valid in the secondary"),

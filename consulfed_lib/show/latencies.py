@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from ..results import Table
 
-What = Literal["gateway handshake", "RPC"]
+What = Literal["gateway handshake", "RPC", "gossip round trip"]
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,8 @@ class Latency:
 
     Attributes:
         pair: `dc1 → dc2`.
-        what: the TLS handshake through the gateway, or a request that Consul forwards to the other datacenter.
+        what: the TLS handshake through the gateway; a request that Consul forwards to the other datacenter; or the
+            round trip that gossip's network coordinates estimate.
         n: how many were measured.
         p50, p99: in milliseconds; None: not measured.
         previous_p50, previous_p99: those of the run before; None: there is none.

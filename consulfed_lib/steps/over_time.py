@@ -13,6 +13,7 @@ from typing import Any
 import platformdirs
 
 from ..checks import Check, check
+from ..checks.consul_state import round_trips
 from ..checks.federation import Datacenter
 from ..errors import ClusterError
 from ..results import Finding
@@ -86,9 +87,14 @@ def _of_one(dc: Datacenter, datacenters: Sequence[Datacenter], samples: int) -> 
         taken = {
             other.name: [max(0.0, each - own) for each in _times(dc, other, samples)] for other in others
         }
+        gossip = round_trips(dc)
     except ClusterError:  # what does not answer has no latency; the checks say why
         return [Latency(f"{dc.name} → {other.name}", "RPC", 0, None, None) for other in others]
-    return [Latency(f"{dc.name} → {name}", "RPC", samples, *_p50_p99(times)) for name, times in taken.items()]
+    rows = [Latency(f"{dc.name} → {name}", "RPC", samples, *_p50_p99(times)) for name, times in taken.items()]
+    for name, estimate in gossip.items():
+        if estimate is not None:  # not measured yet, where it has only just joined
+            rows.append(Latency(f"{dc.name} → {name}", "gossip round trip", 1, round(estimate, 2), None))
+    return rows
 
 
 def _times(dc: Datacenter, other: Datacenter, samples: int) -> list[float]:

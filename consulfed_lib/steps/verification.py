@@ -141,6 +141,8 @@ class Verification(Step):
 
     def _fly_canary(self) -> list[Finding]:
         self._canary = prove_replication(self.datacenters)
+        if self._changes is not None:
+            self._changes.rows += self._canary.changes
         return look_at_canary(self._canary, self.datacenters)
 
     def _look(self) -> Seen:
