@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import stat
@@ -18,10 +19,15 @@ import pytest
 from consulfed_lib import kernels
 from consulfed_lib.errors import Interrupted
 from consulfed_lib.kernels import Kernels
+from consulfed_lib.redact import leaks
 
 LOOK = """import json, sys
 print(json.dumps({"modules": [name for name in sys.modules if name.startswith("consulfed_lib.steps.")],
-                  "names": [name for name in dir() if "consulfed" in name], "history": list(In)}))"""
+                  "names": [name for name in dir() if "consulfed" in name], "history": list(In)}))
+import hashlib
+from consulfed_lib import redact
+assert redact.install()
+redact.register(hashlib.sha256(b"of a kernel").hexdigest().encode())"""
 
 
 class Broken(Exception):
@@ -49,6 +55,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     folder = tmp_path_factory.mktemp("kernels")
     seen = SimpleNamespace(output=folder / "out.ipynb", processes=[])
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(LOOK)]), folder / "in.ipynb")
+    secret = hashlib.sha256(b"of a kernel").hexdigest()
     try:
         with Kernels(["00-preflight", "01-primary-setup", "02-secret-transfer"]) as kernels:
             seen.folder = kernels._folder
@@ -56,6 +63,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
                 papermill.execute_notebook(
                     folder / "in.ipynb", seen.output, kernel_name="python3", km=manager, progress_bar=False
                 )
+                seen.told = leaks(secret)
                 seen.live = {process(each) for each in (manager, *ahead(kernels))}
                 seen.mode = stat.S_IMODE(seen.folder.stat().st_mode)
                 seen.transport = manager.transport
@@ -101,6 +109,11 @@ def test_a_kernel_speaks_over_unix_sockets_in_a_private_folder(ran):
     assert len(channels) == 5
     assert ran.mode & 0o077 == 0
     assert [each.status for each in ran.tcp] in ([], [psutil.CONN_LISTEN])
+
+
+def test_what_a_kernel_knows_to_be_secret_its_runner_knows(ran):
+    """While the kernel still works: the runner keeps what it puts out."""
+    assert ran.told
 
 
 def test_a_kernel_ends_with_its_notebook(ran):
