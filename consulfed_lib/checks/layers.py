@@ -1,7 +1,7 @@
 """Cause and consequence: in which order checks build on each other, so that the first broken one is named.
 
-A federation that is broken in one place fails in many checks. What stands further down in LAYERS and speaks of the
-same datacenters as an error above it, and lives on the connection between them, follows from it.
+A federation that is broken in one place fails in many checks. What stands further down in LAYERS than an error, lives
+on what that one looks at, and speaks of its datacenters, follows from it; from the nearest, where there are several.
 """
 
 from __future__ import annotations
@@ -40,32 +40,38 @@ _FOLLOW = {
     "federation-secret", "server-ca", "gossip-key", "replication-token", "gateway-address", "gateway-addresses",
     "gateway-from-secondary", "gateway-from-primary", "primary-gateways", "node-health", "catalog-services",
     "datacenters", "wan-members", "consul-versions", "federation-states", "acl-replication",
-    "acl-canary", "auth-method", "ca-root", "connect-ca", "proxy-defaults", "ui", "stability",
+    "acl-canary", "ca-root", "connect-ca", "proxy-defaults", "ui", "stability",
 }  # fmt: skip
-"""Checks that fail because something below them does; the others are causes by themselves."""
+"""Checks that fail because anything below them does; the others are causes by themselves, but for these:"""
+
+_FOLLOW_ONLY: Mapping[str, set[str]] = {
+    "autopilot": {"servers"},
+    "gateway-registered": {"servers"},
+    "gossip-keys": {"servers"},
+    "auth-method": {"servers", "gateway-registered", "gateway-from-secondary", "node-health"},
+    "anonymous-policy": {"servers"},
+}
+"""Check → the only ones that it follows from: without a leader nothing is answered, and the secondary's set-up
+writes its auth method into the primary."""
 
 _FROM_THE_PRIMARY = {
-    "proxy-defaults",
-    "acl-replication",
-    "acl-canary",
-    "auth-method",
-    "ca-root",
-    "connect-ca",
-}
+    "primary-gateways", "acl-replication", "acl-canary", "auth-method", "ca-root", "connect-ca", "proxy-defaults",
+}  # fmt: skip
 """Checks of a secondary that look at what comes from the primary."""
 
 _OF_ALL = {
-    "datacenters",
-    "wan-members",
-    "consul-versions",
-    "federation-states",
-    "ui",
-    "stability",
-}
+    "datacenters", "wan-members", "consul-versions", "federation-states", "ui", "stability",
+}  # fmt: skip
 """Checks of one datacenter that look at what it knows of all others."""
 
-_INDEPENDENT = {"secret-readers", "binding-rules", "consul-versions"}
-"""Checks whose failing breaks nothing that others look at."""
+_COPIES, _OF_COPIES = {"secret-copy", "federation-secret"}, {"gateway-addresses"}
+"""Checks of the copies of the federation secret, and those of the primary that look into each copy, too."""
+
+_INDEPENDENT = {
+    "api-url-from-primary", "api-url-from-secondary", "auth-method", "anonymous-policy", "binding-rules",
+    "consul-versions", "proxy-defaults", "ui", "secret-readers",
+}  # fmt: skip
+"""Checks whose failing breaks nothing that other checks look at."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +99,10 @@ def causes(findings: Iterable[Finding], primary: str = "") -> list[Cause]:
         primary: name of the primary datacenter, from which some things come to all others.
     """
     found: list[tuple[Finding, list[Finding]]] = []
-    for finding in in_order(each for each in findings if each.severity == "error"):
-        above = next((each for each in found if _follows(finding, each[0], primary)), None)
+    errors = [each for each in findings if each.severity == "error"]
+    # What comes from the primary is named there first.
+    for finding in in_order(sorted(errors, key=lambda each: each.subject != primary)):
+        above = next((each for each in reversed(found) if _follows(finding, each[0], primary)), None)
         if above:
             above[1].append(finding)
         else:
@@ -103,17 +111,32 @@ def causes(findings: Iterable[Finding], primary: str = "") -> list[Cause]:
 
 
 def _follows(finding: Finding, cause: Finding, primary: str) -> bool:
-    if finding.id not in _FOLLOW or cause.id in _INDEPENDENT:
+    from_primary = finding.id in _FROM_THE_PRIMARY
+    related = finding.id in _OF_ALL or _about(cause) <= _about(finding) | (
+        {primary} if from_primary else set()
+    )
+    if finding.id in _FOLLOW_ONLY:
+        return related and cause.id in _FOLLOW_ONLY[finding.id]
+    if finding.id not in _FOLLOW or (cause.id in _INDEPENDENT and cause.id != finding.id):
         return False
-    deeper = ORDER.get(finding.id, len(ORDER)) > ORDER.get(cause.id, len(ORDER))
-    beside = layer(finding.id) == layer(cause.id) != ""
-    about = _about(finding) | ({primary} if finding.id in _FROM_THE_PRIMARY else set())
-    return (deeper or beside) and (finding.id in _OF_ALL or bool(about & _about(cause)))
+    if finding.id in _OF_COPIES and cause.id in _COPIES:
+        return True
+    if (
+        layer(finding.id) == layer(cause.id) != ""
+    ):  # what looks at the same end, or lacks what the primary lacks
+        same = _end(finding) == _end(cause) or (from_primary and cause.subject == primary)
+        return same or finding.id in _OF_ALL
+    return related and ORDER.get(finding.id, len(ORDER)) > ORDER.get(cause.id, len(ORDER))
 
 
 def _about(finding: Finding) -> set[str]:
     """The datacenters that a finding speaks of."""
     return set(finding.subject.split(" → "))
+
+
+def _end(finding: Finding) -> str:
+    """The datacenter that a finding looks at."""
+    return finding.subject.rpartition(" → ")[2]
 
 
 def links(findings: Iterable[Finding], names: Sequence[str]) -> dict[tuple[str, str], tuple[str, str]]:
