@@ -121,8 +121,10 @@ class ConsulfedEngine(NBClientEngine):
             raise
         finally:
             manager.cleanup_pbar()
-            manager.notebook_complete()
-            _withhold(manager.nb, output_path)
+            try:
+                manager.notebook_complete()
+            finally:  # a full disk leaves what was written before it
+                _withhold(manager.nb, output_path)
         return manager.nb
 
     @classmethod

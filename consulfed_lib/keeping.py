@@ -95,9 +95,12 @@ class Keeper:
             RecordError: it cannot be written, or does not show what it claims.
         """
         self._pages.finish()
+        left_out = self._staging.tidy()
         self._staging.pages()  # those that are missing, whatever the reason
         self._close_killed()
         predicate = ending(self._begun, self._staging.path, error)
+        if left_out:
+            predicate["left_out"] = left_out
         plan = self._plan(error)
         if plan:
             self._staging.write(NAME, plan.bytes())

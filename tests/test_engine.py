@@ -352,6 +352,18 @@ def test_a_notebook_without_secrets_is_kept(tmp_path):
     assert (tmp_path / "out.ipynb").exists()
 
 
+def test_a_private_key_in_what_a_full_disk_cut_off_leaves_no_file(tmp_path, authority):
+    """papermill writes the file where it lies, as far as it comes; here files end at a size."""
+    fill = "import os, resource; resource.prlimit(os.getppid(), resource.RLIMIT_FSIZE, (4000, 4000)); print('x' * 9999)"
+    write(tmp_path / "in.ipynb", f"print(''.join({list(authority.key_pem)!r}))", fill)
+    done = command(tmp_path, "--engine", "consulfed")
+    assert done.returncode != 0
+    assert "File too large" in done.stderr
+    assert "LeakError" in done.stderr
+    assert not (tmp_path / "out.ipynb").exists()
+    assert authority.key_pem.splitlines()[1] not in done.stderr
+
+
 def test_a_file_that_was_there_is_made_private_too(tmp_path):
     """An earlier output, of papermill's own engine."""
     path = tmp_path / "out.ipynb"

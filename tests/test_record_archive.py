@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from consulfed_lib.errors import LeakError, RecordError
+from consulfed_lib.errors import KernelError, LeakError, RecordError
 from consulfed_lib.record import predicate
 from consulfed_lib.record.archive import Staging, abandoned, close_abandoned, discard, partials
 from consulfed_lib.record.files import RUN, SUMS, sha256_of
@@ -267,6 +267,22 @@ def test_a_file_is_written_whole_or_not_at_all(records, monkeypatch):
             staging.write("plan.json", b"second")
     assert (staging.path / "plan.json").read_bytes() == b"first"
     assert [path.name for path in staging.path.glob(".*")] == []
+
+
+def test_a_notebook_that_a_full_disk_cut_off_is_left_out_and_named(records):
+    """papermill writes it where it lies; the record of the run is made of the others, and says so."""
+    staging = begin(records, ("verified", "applied"))
+    path = staging.path / "01-primary-setup.ipynb"
+    path.write_bytes(path.read_bytes()[:5000])
+    left_out = staging.tidy()
+    error = KernelError("The kernel of 01-primary-setup did not come to its end: no space left on device")
+    facts = staging.facts()
+    assert facts is not None
+    staging.pages()
+    folder = staging.finish(predicate.ending(facts, staging.path, error) | {"left_out": left_out}, [], clean)
+    assert left_out == said(folder)["left_out"] == ["01-primary-setup.ipynb"]
+    assert said(folder)["outcome"] == "failed"
+    assert verify(folder).problems == []
 
 
 # what killed runs leave

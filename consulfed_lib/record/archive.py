@@ -99,6 +99,15 @@ class Staging:
         with spoken_of(f"{name} cannot be written", self.path):
             write_file(self.path / name, content)
 
+    def tidy(self) -> list[str]:
+        """Remove what a record cannot hold, such as a notebook that a full disk or a kill cut off.
+
+        Returns the names of those notebooks, for `left_out` of the predicate. Raises RecordError.
+        """
+        with spoken_of("What there is of the run cannot be read", self.path):
+            self.path.chmod(0o700)
+            return _tidied(self.path)
+
     def pages(self) -> None:
         """Write the page of each notebook that has none yet. Raises RecordError."""
         for path in sorted(self.path.glob("*.ipynb")):
@@ -234,9 +243,7 @@ def close_abandoned(staging: Staging, scan: Scan, signers: Sequence[Signer] = ()
         return None
     from .predicate import ending
 
-    with spoken_of("What a killed run left cannot be read", staging.path):
-        staging.path.chmod(0o700)
-        left_out = _tidied(staging.path)
+    left_out = staging.tidy()
     error = Interrupted(f"The run was {KILLED}.", "run the same command again; it goes on")
     predicate = ending(facts, staging.path, error)
     if left_out:
@@ -290,7 +297,7 @@ def _unknown(staging: Staging) -> RecordError:
 
 
 def _tidied(folder: Path) -> list[str]:
-    """Remove what a record of a killed run cannot hold; returns the notebooks that were not written to their end."""
+    """Remove what a record cannot hold; returns the notebooks that were not written to their end."""
     left_out = []
     for path in sorted(folder.iterdir()):
         if path.suffix == ".ipynb" and not _is_json(path):

@@ -85,7 +85,7 @@ class Previous(_Model):
 class Predicate(_Model):
     """The whole. Times are in UTC (ISO 8601); digests are `sha256:…` over a value's canonical form.
 
-    `left_out` names notebooks of a killed run that no JSON could be read from.
+    `left_out` names notebooks that were not written to their end: the run was killed, or the disk full.
     """
 
     run: RunName

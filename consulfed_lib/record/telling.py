@@ -29,7 +29,7 @@ def told(record: Record, verdict: Verdict) -> str:
     if said.error:
         lines += ["", "It ended with", *_error(said.error)]
     lines += ["", "Notebooks", *(f"  {_notebook(each)}" for each in said.notebooks)]
-    lines += [f"  {name}: killed while it was written; not in the record" for name in said.left_out]
+    lines += [f"  {name}: it was not written to its end; not in the record" for name in said.left_out]
     lines += _section("What would change" if said.dry_run else "What changed", _changes(said.notebooks))
     lines += _section("How to undo it, the last change first", _undo(said.notebooks))
     lines += _section("Not well", _not_well(said.notebooks))
