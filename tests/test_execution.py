@@ -209,7 +209,9 @@ def test_what_refuses_a_cell_ends_the_notebook_before_it(notebook, kernel, feder
     assert [cell["execution_count"] is None for cell in cells] == [False, False, True, True]
 
 
-def test_a_kernel_that_dies_is_an_error_and_its_file_says_so(notebook, federation, tmp_path, tmp_path_factory):
+def test_a_kernel_that_dies_is_an_error_and_its_file_says_so(
+    notebook, federation, tmp_path, tmp_path_factory
+):
     """papermill's own engine would call every cell completed; ours says which one failed, and which never ran."""
     notebook("reason = ''", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)", RESULT)
     mortal = new_manager(tmp_path_factory.mktemp("k") / "k.json")

@@ -142,7 +142,8 @@ def _together(missing: Iterable[Right], whys: dict[Right, str]) -> dict[tuple[st
 
 def _remedy(target: Target, who: str) -> str:
     reads = target.params.dry_run or target.notebook.startswith("04")
-    words = ["consulfed rbac PARAMS", "--read-only" if reads else "", who]
+    traffic = "--traffic" if target.notebook.startswith("05") else ""
+    words = ["consulfed rbac PARAMS", traffic, "--read-only" if reads else "", who]
     command = " ".join(word for word in words if word)
     return f"as an administrator of {target.of.context}: {command} | kubectl --context ADMIN apply -f -"
 

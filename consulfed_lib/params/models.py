@@ -81,6 +81,19 @@ class Verification(_Model):
     expiry_error_days: int = Field(7, ge=0, description="a credential that ends sooner is an error")
 
 
+class Traffic(_Model):
+    """How 05 tries service traffic between datacenters."""
+
+    namespace: str = Field(
+        "consulfed-traffic", description="where 05 makes its test workloads, in each cluster"
+    )
+    echo_image: str = Field("hashicorp/http-echo:1.0", description="answers with the text of its flag -text")
+    caller_image: str = Field("curlimages/curl:8.11.1", description="has sleep and curl")
+    pairs: Literal["primary", "all"] = Field(
+        "primary", description="the primary with each secondary, or every datacenter with every other one"
+    )
+
+
 class Timeouts(_Model):
     """Deadlines in seconds. Every wait ends on the state of the world, or on one of these."""
 
@@ -137,7 +150,10 @@ class Federation(_Model):
     values: dict[str, Any] = Field(default={}, description="more Helm values, for every cluster")
     parallel: int = Field(4, ge=1, le=16, description="how many secondaries are worked on at once")
     timeouts: Timeouts = Field(default=Timeouts(), description="deadlines in seconds")
-    verification: Verification = Field(default=Verification(), description="what 04 proves, and when it warns")
+    verification: Verification = Field(
+        default=Verification(), description="what 04 proves, and when it warns"
+    )
+    traffic: Traffic = Field(default=Traffic(), description="how 05 tries service traffic")
     primary: Cluster = Field(description="the cluster whose datacenter holds the CA and the ACLs")
     secondaries: list[Cluster] = Field(min_length=1, description="every other cluster")
     secondary: str = Field("", description="datacenter that 02 and 03 work on; empty: the only secondary")

@@ -15,6 +15,9 @@ from .rules import simplify
 @click.command()
 @click.argument("params_files", metavar="[PARAMS]...", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--read-only", is_flag=True, help="Only what a dry run and the verification need.")
+@click.option(
+    "--traffic", is_flag=True, help="Also what 05 needs: test workloads in a namespace of their own."
+)
 @click.option("--datacenter", default="", metavar="DC", help="The rights in this datacenter's cluster alone.")
 @click.option(
     "--service-account",
@@ -26,6 +29,7 @@ from .rules import simplify
 def rbac(
     params_files: tuple[Path, ...],
     read_only: bool,
+    traffic: bool,
     datacenter: str,
     service_account: str | None,
     user: str | None,
@@ -72,6 +76,7 @@ def rbac(
                 f"one of: {', '.join(names)}; or none for all",
             )
         rules += for_federation(params, datacenter, read_only)
+        rules += for_federation(params, datacenter, read_only, "05") if traffic else []
         where = f"the cluster of {datacenter}" if datacenter else f"each cluster of {', '.join(names)}"
         chart = f"chart {params.chart.ref} {params.chart.version}"
         heading.append(f"Federation {params.federation}, {chart}: rights in {where}.")

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..traffic.settings import Settings
 from ..values import merged
 from ..values.facts import get
 from .chart import HELM, Object, granted_rules, helm_rules
@@ -44,7 +43,7 @@ _READ, _TUNNEL = ("get",), ("get", "create")
 ALL, SETUP, TRIAL = "00 01 02 03 04", "00 01 03", "05"
 """Notebooks. 05 is none of those that 00 looks ahead for: it is asked for by itself, and so are its rights."""
 
-TRIAL_NAMESPACE = Settings().namespace
+TRIAL_NAMESPACE = "{trial}"
 
 
 class Fact(NamedTuple):
@@ -218,7 +217,7 @@ def _own(params: Federation, of: Cluster, number: str, role: str, read_only: boo
                 (fact.resource,),
                 fact.verbs,
                 tuple(name for template in fact.names for name in _names(template, params, of)),
-                "" if fact.cluster else fact.namespace or of.namespace,
+                "" if fact.cluster else fact.namespace.format(trial=params.traffic.namespace) or of.namespace,
                 why=HINTS if fact.hint else WRITES if fact.writes else READS,
             )
 
@@ -236,4 +235,11 @@ def _names(template: str, params: Federation, of: Cluster) -> list[str]:
         path, suffix = own[template]
         given = get(merged(params, of).values, f"{path}.secretName")
         return [given if isinstance(given, str) and given else f"{fullname}-{suffix}"]
-    return [template.format(namespace=of.namespace, fullname=fullname, secret=params.secret_name)]
+    return [
+        template.format(
+            trial=params.traffic.namespace,
+            namespace=of.namespace,
+            fullname=fullname,
+            secret=params.secret_name,
+        )
+    ]

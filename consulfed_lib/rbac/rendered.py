@@ -47,7 +47,11 @@ def for_cluster(params: Federation, of: Cluster, **options: Any) -> list[Rule]:
     return needs(params, of, objects(params, of), **options)
 
 
-def for_federation(params: Federation, datacenter: str = "", read_only: bool = False) -> list[Rule]:
-    """The rights of every cluster of the federation together, or of one datacenter's alone."""
+def for_federation(
+    params: Federation, datacenter: str = "", read_only: bool = False, notebook: str = "00"
+) -> list[Rule]:
+    """The rights of every cluster of the federation together, or of one datacenter's alone; 00: of a whole run."""
     clusters = [each for each in params.clusters if datacenter in ("", each.datacenter)]
-    return simplify(rule for of in clusters for rule in for_cluster(params, of, read_only=read_only))
+    return simplify(
+        rule for of in clusters for rule in for_cluster(params, of, read_only=read_only, notebook=notebook)
+    )

@@ -31,7 +31,10 @@ class Traffic(Step):
     """Refused, allowed, refused again; both ways of every pair; nothing left."""
 
     everywhere = True
-    settings = Settings()
+
+    @property
+    def settings(self) -> Settings:
+        return Settings(**self.params.traffic.model_dump())
 
     @property
     def subject(self) -> str:
