@@ -256,7 +256,11 @@ def test_an_intention_that_still_holds_is_named(trial):
     assert (found.severity, "an intention to consulfed-echo-dc2" in found.found) == ("error", True)
 
 
-@pytest.mark.parametrize(("runner", "expected"), [(GONE, "error"), ("", "ok"), (runner_label(), "ok")])
+@pytest.mark.parametrize(
+    ("runner", "expected"),
+    [(GONE, "error"), ("", "ok"), (runner_label(), "ok")],
+    ids=["another", "none", "this one"],
+)
 def test_two_runs_do_not_try_in_the_same_clusters(trial, runner, expected):
     """Whether another machine's run is still at work cannot be known; our own left-overs are removed."""
     left = {"items": [labelled("Deployment", "x", runner)]}

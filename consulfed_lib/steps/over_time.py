@@ -16,7 +16,7 @@ from ..checks import Check, check
 from ..checks.consul_state import round_trips
 from ..checks.federation import Datacenter
 from ..errors import ClusterError
-from ..results import Finding
+from ..results import Finding, several
 from ..show import Latencies, Latency
 from ..waiting import Seen, nap, wait_for
 from .proof import Proof
@@ -31,7 +31,10 @@ def stability(self: Check, subject: str, proof: Proof, seconds: int) -> Iterator
 
     def look() -> Seen:
         nonlocal looks, before
-        now = _well(proof.look())
+        try:
+            now = _well(proof.look())
+        except ClusterError:  # a look that does not come to its end finds nothing well
+            now = set()
         for each in before - now:
             flaps[each] = flaps.get(each, 0) + 1
         looks, before = looks + 1, now
@@ -39,20 +42,20 @@ def stability(self: Check, subject: str, proof: Proof, seconds: int) -> Iterator
 
     wait_for(f"{subject}: verdicts hold", look, seconds + 60, until_changed=nap, report=_silent)
     if flaps:
-        told = [f"{id} ({about}) {times} times" for (id, about), times in sorted(flaps.items())]
+        told = [f"{id} ({about}) {several(n, 'time')}" for (id, about), n in sorted(flaps.items())]
         yield self.error(
             subject,
-            f"in {looks} looks over {seconds} s these were well and then not: {', '.join(told)}",
+            f"in {several(looks, 'look')} over {seconds} s these were well and then not: {', '.join(told)}",
             "look at the gateways' and load balancers' logs of that time; then verify again with a longer soak",
         )
     else:
-        yield self.ok(subject, f"{looks} looks over {seconds} s, no verdict changed")
+        yield self.ok(subject, f"{several(looks, 'look')} over {seconds} s, and what was well stayed so")
 
 
 def _well(findings: Sequence[Finding]) -> set[tuple[str, str]]:
-    """(check, subject) of what is not wrong."""
-    wrong = {(f.id, f.subject) for f in findings if f.severity == "error"}
-    return {(f.id, f.subject) for f in findings} - wrong
+    """(check, subject) of what was looked at and is not wrong."""
+    bad = {(f.id, f.subject) for f in findings if f.severity in ("error", "skipped")}
+    return {(f.id, f.subject) for f in findings} - bad
 
 
 def _silent(line: str) -> None:
@@ -82,28 +85,39 @@ def measure(datacenters: Sequence[Datacenter], samples: int) -> Latencies:
 def _of_one(dc: Datacenter, datacenters: Sequence[Datacenter], samples: int) -> list[Latency]:
     """All pairs that begin here; one connection carries them, so that they are taken one after another."""
     others = [other for other in datacenters if other is not dc]
-    try:
-        own = sorted(_times(dc, dc, samples))[samples // 2]
-        taken = {
-            other.name: [max(0.0, each - own) for each in _times(dc, other, samples)] for other in others
-        }
-        gossip = round_trips(dc)
-    except ClusterError:  # what does not answer has no latency; the checks say why
-        return [Latency(f"{dc.name} → {other.name}", "RPC", 0, None, None) for other in others]
-    rows = [Latency(f"{dc.name} → {name}", "RPC", samples, *_p50_p99(times)) for name, times in taken.items()]
-    for name, estimate in gossip.items():
+    own = sorted(_times(dc, dc, samples))
+    rows = []
+    for other in others:
+        pair, taken = f"{dc.name} → {other.name}", _times(dc, other, samples) if own else []
+        if taken:
+            p50, p99 = _p50_p99([max(0.0, each - own[samples // 2]) for each in taken])
+            rows.append(Latency(pair, "RPC", samples, p50, p99))
+        else:
+            rows.append(Latency(pair, "RPC", 0, None, None))
+    for name, estimate in _by_gossip(dc).items():
         if estimate is not None:  # not measured yet, where it has only just joined
             rows.append(Latency(f"{dc.name} → {name}", "gossip round trip", 1, round(estimate, 2), None))
     return rows
 
 
+def _by_gossip(dc: Datacenter) -> dict[str, float | None]:
+    """Other datacenters → milliseconds; empty where the datacenter does not answer."""
+    try:
+        return round_trips(dc)
+    except ClusterError:
+        return {}
+
+
 def _times(dc: Datacenter, other: Datacenter, samples: int) -> list[float]:
-    """Milliseconds of each request."""
+    """Milliseconds of each request; none where one of them is not answered: the checks say why."""
     node, times = other.server_names()[0], []
-    for _ in range(samples):
-        start = time.perf_counter()
-        dc.consul.node_checks(node, other.name)
-        times.append((time.perf_counter() - start) * 1000)
+    try:
+        for _ in range(samples):
+            start = time.perf_counter()
+            dc.consul.node_checks(node, other.name)
+            times.append((time.perf_counter() - start) * 1000)
+    except ClusterError:
+        return []
     return times
 
 
