@@ -147,7 +147,14 @@ def _remembered(federation: str) -> dict[str, dict[str, Any]]:
         found = json.loads(_place(federation).read_text())
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return {name: row for name, row in found.items() if _is_row(row)} if isinstance(found, dict) else {}
+
+
+def _is_row(row: Any) -> bool:
+    """Whether it is what `_remember` writes."""
+    return isinstance(row, dict) and all(
+        isinstance(row.get(key, 0.0), float | None) for key in ("p50", "p99")
+    )
 
 
 def _remember(federation: str, rows: Sequence[Latency]) -> None:
