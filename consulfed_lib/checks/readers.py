@@ -24,6 +24,8 @@ _EVERYBODY = {
     "User system:anonymous",
 }  # fmt: skip
 """Subjects that stand for whoever comes."""
+_OF_A_NAMESPACE = "Group system:serviceaccounts:"
+"""Whatever runs in a namespace: who can make a pod there has it."""
 
 Object = Mapping[str, Any]
 
@@ -101,8 +103,8 @@ def _name(each: Object) -> str:
 @check("secret-readers", "nobody but named subjects can read the federation secret", "warning")
 def secret_readers(self: Check, subject: str, found: list[Reader]) -> Iterator[Finding]:
     names = {each.subject for each in found}
-    if anybody := sorted(names & _EVERYBODY):
-        bindings = sorted({each.binding for each in found if each.subject in _EVERYBODY})
+    if anybody := sorted(name for name in names if name in _EVERYBODY or name.startswith(_OF_A_NAMESPACE)):
+        bindings = sorted({each.binding for each in found if each.subject in anybody})
         yield self.warning(
             subject,
             f"{', '.join(anybody)} may read it, through {', '.join(bindings)}",
