@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from . import errors
+from . import errors, redact
 from .errors import ConsulfedError, Interrupted, KernelError, ParamsError
 from .params import Federation
 from .results import MARKS, Result, count
@@ -200,4 +200,4 @@ class _Indented(io.TextIOBase):
 
     def _pass_on(self, line: str) -> None:
         if line.strip():
-            self._tell(f"    {line}")
+            self._tell(f"    {redact.scrub(line)}")  # whole lines: a secret that came in pieces is whole here, too
