@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import ConsulfedError, PreflightError, VerifyError
+from ..errors import ConsulfedError, VerifyError
 from ..params import Federation, load
+from ..waiting import nap
 
 if TYPE_CHECKING:
+    from ..results import Finding
     from .reports import Report
+
+_PAUSE = 0.25
+"""Seconds between two looks of --watch: what happens is told soon, and the API servers have other things to do."""
 
 
 @click.command()
@@ -111,21 +117,26 @@ def _look(params: Federation) -> Report:
                     "give the rights or the access that each of them names, and verify again",
                     unseen,
                 )
-        except (PreflightError, VerifyError) as failed:
+        except ConsulfedError as failed:
             error = failed
     return Report(step, step.seen(), error, time.monotonic() - start)
 
 
 def _watched(params: Federation, before: Report) -> Report:
     """The next report that differs; what changed is told."""
-    was = {(f.id, f.subject): f.severity for f in before.findings}
+    was = before.verdicts()
     while True:
+        nap(_PAUSE)
         report = _look(params)
-        now = {(f.id, f.subject): f for f in report.findings}
-        news = [f for key, f in now.items() if was.get(key) != f.severity]
-        gone = [key for key in was if key not in now]
-        for finding in news:
-            then = was.get((finding.id, finding.subject), "not looked at")
-            click.echo(f"  {finding.id} ({finding.subject}): {then} → {finding.severity}: {finding.found}")
-        if news or gone:
+        now = report.verdicts()
+        changed = [key for key in now | was if _severity(was, key) != _severity(now, key)]
+        for id, subject in changed:
+            then, this = (_severity(each, (id, subject)) for each in (was, now))
+            found = f": {now[id, subject].found}" if (id, subject) in now else ""
+            click.echo(f"  {id} ({subject}): {then} → {this}{found}")
+        if changed:
             return report
+
+
+def _severity(verdicts: Mapping[tuple[str, str], Finding], key: tuple[str, str]) -> str:
+    return verdicts[key].severity if key in verdicts else "not looked at"

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
-from ..checks.layers import causes, layer
+from ..checks.layers import causes, in_order, layer
 from ..errors import ConsulfedError, ParamsError
 from ..results import MARKS, Finding, Findings
 
 if TYPE_CHECKING:
     from ..steps.verification import Verification
+
+_WORST = ("error", "skipped", "warning", "ok")
+_NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""Characters that XML 1.0 cannot hold, not even escaped."""
 
 
 class Report:
@@ -37,14 +43,23 @@ class Report:
     def outcome(self) -> str:
         return "not proven" if self.error else "verified"
 
+    def verdicts(self) -> dict[tuple[str, str], Finding]:
+        """(check, subject) → its worst finding, causes first; preflight has some checks that the look after it has."""
+        found: dict[tuple[str, str], Finding] = {}
+        for each in in_order(sorted(self.findings, key=lambda f: _WORST.index(f.severity))):
+            found.setdefault((each.id, each.subject), each)
+        return found
+
     def table(self) -> str:
         """For a person: what is wrong first, and what to do."""
-        parts = [self.findings] if self.findings.proven else [self.step.diagnosis(), self.findings]
+        alone = self.findings.proven or self.step.stopped
+        parts = [self.findings] if alone else [self.step.diagnosis(), self.findings]
         return "\n\n".join(repr(part) for part in parts)
 
     def data(self) -> dict[str, Any]:
         """For a program."""
-        proof = self.step.proof if self.findings.rows and not self._unmet() else None
+        # Where preflight stopped it, nothing of Consul was looked at.
+        proof = None if self.step.stopped else self.step.proof
         return {
             "federation": self.step.params.federation,
             "outcome": self.outcome,
@@ -70,10 +85,6 @@ class Report:
             "clusters": self.step.identities,
             "versions": self.step.versions,
         }
-
-    def _unmet(self) -> bool:
-        """Whether preflight stopped it, so that nothing of Consul was looked at."""
-        return self.step.stopped
 
     def json(self) -> str:
         return json.dumps(self.data(), ensure_ascii=False, indent=2)
@@ -105,11 +116,12 @@ class Report:
 
     @staticmethod
     def _verdict(case: ElementTree.Element, each: Finding) -> None:
-        words = f"{each.found}\nWhat to do: {each.hint}" if each.hint else each.found
+        found, hint = (_NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text) for text in (each.found, each.hint))
+        words = f"{found}\nWhat to do: {hint}" if hint else found
         if each.severity == "error":
-            ElementTree.SubElement(case, "failure", message=each.found, type=each.id).text = words
+            ElementTree.SubElement(case, "failure", message=found, type=each.id).text = words
         elif each.severity == "skipped":
-            ElementTree.SubElement(case, "skipped", message=each.found)
+            ElementTree.SubElement(case, "skipped", message=found)
         else:
             ElementTree.SubElement(
                 case, "system-out"
@@ -123,6 +135,7 @@ class Report:
 
     def _metrics(self) -> Iterator[str]:
         of = {"federation": self.step.params.federation}
+        data = self.data()
         yield from _metric(
             "consulfed_verified", "1: everything that was asked for was proven.", [(of, int(not self.error))]
         )
@@ -137,50 +150,47 @@ class Report:
         yield from _metric(
             "consulfed_check",
             "1: the check found nothing wrong (ok or warning); 0: an error, or not looked at.",
-            [
+            (
                 (
-                    {**of, "check": f.id, "subject": f.subject, "severity": f.severity},
-                    int(f.severity in {"ok", "warning"}),
+                    {**of, "check": id, "subject": subject, "severity": worst.severity},
+                    int(worst.severity in {"ok", "warning"}),
                 )
-                for f in self.findings
-            ],
+                for (id, subject), worst in self.verdicts().items()
+            ),
         )
-        data = self.data()
         yield from _metric(
             "consulfed_credential_expiry_timestamp_seconds",
             "When a credential ends.",
-            [
+            (
                 (
-                    {
-                        **of,
-                        "datacenter": row["datacenter"],
-                        "credential": row["credential"],
-                        "where": row["where"],
-                    },
+                    {**of, **{key: row[key] for key in ("datacenter", "credential", "where", "fingerprint")}},
                     round(datetime.fromisoformat(row["expires"]).timestamp()),
                 )
                 for row in data["credentials"]
                 if row["expires"]
-            ],
+            ),
         )
         yield from _metric(
-            "consulfed_rpc_milliseconds",
-            "Way through the gateways and back.",
-            [
-                ({**of, "pair": row["pair"], "quantile": quantile}, row[key])
+            "consulfed_latency_milliseconds",
+            "Way through the gateways and back, as requests and as gossip take it.",
+            (
+                ({**of, "pair": row["pair"], "what": row["what"], "quantile": quantile}, row[key])
                 for row in data["latencies"]
                 for quantile, key in (("0.5", "p50"), ("0.99", "p99"))
                 if row[key] is not None
-            ],
+            ),
         )
 
 
-def _metric(name: str, help: str, samples: list[tuple[dict[str, str], float]]) -> Iterator[str]:
-    if samples:
+def _metric(name: str, help: str, samples: Iterable[tuple[dict[str, str], float]]) -> Iterator[str]:
+    """A gauge; nothing where there is no sample. Of two with the same labels Prometheus would refuse the whole file."""
+    told = {
+        ",".join(f'{key}="{_escaped(text)}"' for key, text in labels.items()): value
+        for labels, value in samples
+    }
+    if told:
         yield from (f"# HELP {name} {help}", f"# TYPE {name} gauge")
-        for labels, value in samples:
-            told = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels.items())
-            yield f"{name}{{{told}}} {value}"
+        yield from (f"{name}{{{labels}}} {value}" for labels, value in told.items())
 
 
 def _escaped(text: str) -> str:
@@ -198,6 +208,8 @@ def write(path: Path, text: str) -> None:
         begun.write_text(text)
         begun.replace(path)
     except OSError as error:
+        with suppress(OSError):
+            begun.unlink()
         raise ParamsError(
             f"{path} cannot be written: {error.strerror}.", "choose another --prometheus"
         ) from None
