@@ -1,8 +1,9 @@
 """The page by hand (helm and kubectl in a shell script) against `consulfed run --apply`: same chart, fresh sandboxes.
 
-    python -m tests.bench [--rounds N] [-o FILE]
+    python -m tests.bench [--rounds N] [--datacenters N] [-o FILE]
 
-In turns, so that a machine that gets slower meanwhile slows both. Prints a table, and JSON to the file.
+In turns, so that a machine that gets slower meanwhile slows both. Then what a verification costs, of two datacenters
+and of many, and with that of each further one. Prints a table, and JSON to the file.
 """
 
 from __future__ import annotations
@@ -30,14 +31,19 @@ LIMITS = {
     "run / by hand": 1.6,
     "sandbox federated (MiB, PSS)": 350.0,
     "--help (s)": 0.3,
+    "verify 2 datacenters (s)": 2.0,
+    "verify 8 datacenters (s)": 5.0,
 }
 
 
 @click.command()
 @click.option("--rounds", default=3, show_default=True, help="Counted rounds of each.")
+@click.option(
+    "--datacenters", default=8, show_default=True, help="Verified beside two; 2: no more than these."
+)
 @click.option("-o", "--output", default="bench-results.json", show_default=True, help="Where the JSON goes.")
-def main(rounds: int, output: str) -> None:
-    """Measure both ways to federate a 2×1 sandbox, in turns."""
+def main(rounds: int, datacenters: int, output: str) -> None:
+    """Measure both ways to federate a 2×1 sandbox, in turns, and the verification of what they made."""
     by_hand: list[dict[str, float]] = []
     run: list[dict[str, float]] = []
     for number in range(rounds):
@@ -56,6 +62,7 @@ def main(rounds: int, output: str) -> None:
         "--help (s)": statistics.median(_timed([*CONSULFED, "--help"], os.environ)["wall"] for _ in range(5)),
     }
     figures["run / by hand"] = round(figures["consulfed run --apply (s)"] / figures["by hand (s)"], 2)
+    figures |= _verification(_median(run, "verify"), datacenters)
     click.echo(f"\n| figure (median of {rounds}) | measured | limit |\n|---|---:|---:|")
     for name, value in figures.items():
         limit = LIMITS.get(name)
@@ -66,13 +73,14 @@ def main(rounds: int, output: str) -> None:
     click.echo(f"\nJSON in {output}")
 
 
-def _one_round(federate: Any) -> dict[str, float]:
+def _one_round(federate: Any, datacenters: int = 2) -> dict[str, float]:
     """A fresh sandbox, federated in one way; seconds and MiB of it."""
     with tempfile.TemporaryDirectory(prefix="consulfed-bench-") as folder:
         environment = {**os.environ, SANDBOX_VARIABLE: f"{folder}/sandbox"}
         environment["KUBECONFIG"] = f"{folder}/sandbox/kubeconfig"
         try:
-            up = _timed([*CONSULFED, "sandbox", "up"], environment)
+            size = ("--datacenters", str(datacenters))
+            up = _timed([*CONSULFED, "sandbox", "up", *size], environment)
             figures = federate(folder, environment)
             return figures | {"up": up["wall"], "pss": _sandbox_pss(environment)}
         finally:
@@ -86,8 +94,41 @@ def _by_hand(folder: str, environment: dict[str, str]) -> dict[str, float]:
     return _timed([shutil.which("sh") or "sh", str(HERE / "by_hand.sh"), chart, folder], environment)
 
 
-def _consulfed(folder: str, environment: dict[str, str]) -> dict[str, float]:
-    return _timed([*CONSULFED, "run", str(PARAMS), "--apply", "--records", f"{folder}/records"], environment)
+def _consulfed(folder: str, environment: dict[str, str], params: Path = PARAMS) -> dict[str, float]:
+    command = [*CONSULFED, "run", str(params), "--apply", "--records", f"{folder}/records"]
+    return _timed(command, environment) | {"verify": _verified(params, environment)}
+
+
+def _verified(params: Path, environment: dict[str, str]) -> float:
+    """Seconds that the library takes to verify a federation that is well; the median of five."""
+    command = [*CONSULFED, "verify", str(params), "-o", "json"]
+    taken = []
+    for _ in range(5):
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        if done.returncode:
+            raise click.ClickException(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr}")
+        taken.append(float(json.loads(done.stdout)["seconds"]))
+    return statistics.median(taken)
+
+
+def _verification(two: float, datacenters: int) -> dict[str, float]:
+    """What verifying two costs, and many, and thus each further datacenter and each further ordered pair."""
+    figures = {"verify 2 datacenters (s)": two}
+    if datacenters > 2:
+        many = _one_round(_many, datacenters)["verify"]
+        figures[f"verify {datacenters} datacenters (s)"] = many
+        figures["each further datacenter (s)"] = round((many - two) / (datacenters - 2), 3)
+        pairs = datacenters * (datacenters - 1) - 2
+        figures["each further ordered pair (ms)"] = round((many - two) / pairs * 1000, 1)
+    return figures
+
+
+def _many(folder: str, environment: dict[str, str]) -> dict[str, float]:
+    """The sandbox's own shape, with parameters that the sandbox gives."""
+    params = Path(folder) / "params.yaml"
+    command = [*CONSULFED, "sandbox", "params"]
+    params.write_bytes(subprocess.run(command, env=environment, check=True, capture_output=True).stdout)
+    return _consulfed(folder, environment, params)
 
 
 def _timed(command: list[str], environment: Any) -> dict[str, float]:
