@@ -22,6 +22,9 @@ from .redact import Secret
 HTTPS_PORT = 8501
 """Port of the HTTPS API of servers and local agents in the chart, with `global.tls.enabled`."""
 
+_ANONYMOUS = "anonymous"
+"""The SecretID of the token of who brings none: no secret, and a word that stands in many places."""
+
 _OWN_PORT = re.compile(r":\d+(?=->)")
 """The port that Consul dialled from, in its `read tcp a:1->b:2: …`: another one each time, so that a wait would take
 the same failure for news."""
@@ -319,7 +322,9 @@ class Consul:
             if error.status in (403, 404) and "not found" in error.found.lower():
                 return None
             raise
-        Secret("SecretID", str(found.pop("SecretID", "")).encode())
+        secret = str(found.pop("SecretID", ""))
+        if secret != _ANONYMOUS:
+            Secret("SecretID", secret.encode())
         return found
 
     def tokens(self) -> list[dict[str, Any]]:

@@ -170,7 +170,8 @@ class Folder:
         """Make the folder, for the user only. Raises SandboxError for a folder with something else in it."""
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if not self.marker.exists() and any(self.path.iterdir()):
+            # Listed first: another `up` makes its marker before anything else.
+            if any(self.path.iterdir()) and not self.marker.exists():
                 raise SandboxError(
                     f"{self.path} holds other files and is no sandbox's folder.",
                     "name an empty or a new folder.",

@@ -76,7 +76,8 @@ def test_a_gateway_that_is_scaled_away_is_named_first(federated: Sandbox, params
     )
     done = verify(federated, params)
     assert done.returncode == 40
-    assert "gateway-address (dc2)" in done.stderr.splitlines()[1]
+    assert "gateway-registered (dc2)" in done.stderr.splitlines()[1]
+    assert "1 check of 04-verification failed, and" in done.stderr
     setup = federated.run(params, "--apply", "--only", "03")
     assert setup.returncode == 30
     assert "scale deployments/consul-mesh-gateway --replicas=1" in setup.stderr

@@ -11,6 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from consulfed_lib import redact
+
 from .conftest import PARAMS, ROOT, Sandbox, leaks
 
 NOTEBOOKS = [
@@ -111,6 +113,14 @@ def test_vanilla_papermill_works_from_any_directory(sandbox: Sandbox, tmp_path: 
     assert verified.returncode == 52
     assert "step.result()" in verified.stderr
     assert leaks(tmp_path, sandbox.secret_values()) == []
+
+
+def test_nothing_is_redacted_that_is_no_secret(sandbox: Sandbox) -> None:
+    """A healthy run shows no secret, so that there is nothing to hide: a word that is hidden is a false alarm."""
+    texts = {path.name: path.read_text() for path in sandbox.newest_record().glob("*.ipynb")}
+    assert len(texts) == 5
+    assert [name for name, text in texts.items() if redact.REDACTED in text] == []
+    assert "anonymous-policy" in texts["04-verification.ipynb"]
 
 
 def test_each_record_verifies_and_one_byte_more_is_named(sandbox: Sandbox, tmp_path: Path) -> None:
