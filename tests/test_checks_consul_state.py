@@ -330,6 +330,12 @@ def test_what_is_different_and_well_is_no_fault(world, name, path, body):
     assert not bad(good.look())
 
 
+def test_the_anonymous_tokens_word_is_no_secret(world):
+    """Its SecretID is the word `anonymous`, which names policies and checks; hidden, records would not be read."""
+    world().look()
+    assert not redact.leaks("anonymous-policy: anonymous-token-policy")
+
+
 def test_a_deny_outweighs_what_another_policy_allows(world):
     """So does Consul, between policies of one token for the same prefix."""
     torn = world()
