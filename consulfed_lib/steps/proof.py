@@ -25,6 +25,8 @@ from ..errors import ConsulfedError
 from ..params import Federation
 from ..results import Finding
 from ..secret import FederationSecret, read
+from ..values import merged
+from ..values.facts import get
 
 
 class Proof:
@@ -55,7 +57,7 @@ class Proof:
             self._credentials,
             self._addresses,
             *(partial(self._network, dc) for dc in self.datacenters[1:]),
-            *(partial(ui, dc.name, dc) for dc in self.datacenters),
+            *(partial(ui, dc.name, dc) for dc in self.datacenters if _has_ui(dc)),
             self._who_can_read,
         ]
         self.findings = in_order(run_together(calls))
@@ -109,6 +111,12 @@ class Proof:
             seen = list(pool.map(of_one, self.datacenters))
         self._readers = [reader for found, _ in seen for reader in found]
         return [finding for _, findings in seen for finding in findings]
+
+
+def _has_ui(dc: Datacenter) -> bool:
+    """Whether the values leave the UI and its Service on, as the chart does: what is turned off is not asked for."""
+    values = merged(dc.params, dc.of).values
+    return all(get(values, path) is not False for path in ("ui.enabled", "ui.service.enabled"))
 
 
 def _secret(dc: Datacenter) -> FederationSecret | Unseen | None:
