@@ -200,4 +200,6 @@ class _Indented(io.TextIOBase):
 
     def _pass_on(self, line: str) -> None:
         if line.strip():
-            self._tell(f"    {redact.scrub(line)}")  # whole lines: a secret that came in pieces is whole here, too
+            self._tell(
+                f"    {redact.scrub(line)}"
+            )  # whole lines: a secret that came in pieces is whole here, too

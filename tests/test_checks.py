@@ -16,7 +16,8 @@ import pytest
 
 from consulfed_lib import checks, helm
 from consulfed_lib.checks import CATALOGUE, Check, federation, preflight, run_together, secrets
-from consulfed_lib.checks.federation import Datacenter, link_verdicts, look_at_federation
+from consulfed_lib.checks.federation import Datacenter, look_at_federation
+from consulfed_lib.checks.layers import links
 from consulfed_lib.checks.preflight import Target, look_at_clusters
 from consulfed_lib.cluster import Cluster
 from consulfed_lib.errors import ClusterError
@@ -262,7 +263,7 @@ def test_a_good_federation_is_proven(world, n):
     assert severities(found) == set()
     assert Findings("Verification", found).proven
     names = [dc.name for dc in good.dcs]
-    assert set(link_verdicts(found, names).values()) == {"ok"}
+    assert set(links(found, names).values()) == {("ok", "")}
     count = len({(f.id, f.subject) for f in found})
     assert count == n * (5 + 1 + 1) + (n - 1) * 3 + n * (n - 1) * 2
 
@@ -382,8 +383,11 @@ def test_a_datacenter_that_does_not_answer_is_red_and_the_others_are_still_asked
     found = broken.look()
     red = {each.subject for each in found if each.severity == "error"}
     assert red == {"dc3", "dc3 → dc1", "dc3 → dc2"}
-    verdicts = link_verdicts(found, ["dc1", "dc2", "dc3"])
-    assert {pair for pair, verdict in verdicts.items() if verdict != "ok"} == {("dc3", "dc1"), ("dc3", "dc2")}
+    verdicts = links(found, ["dc1", "dc2", "dc3"])
+    assert {pair for pair, (verdict, _) in verdicts.items() if verdict != "ok"} == {
+        ("dc3", "dc1"),
+        ("dc3", "dc2"),
+    }
 
 
 @pytest.mark.parametrize(
@@ -395,15 +399,15 @@ def test_a_datacenter_that_does_not_answer_is_red_and_the_others_are_still_asked
         ([("node-health", "ok"), ("catalog-services", "skipped")], "skipped"),
         ([("node-health", "skipped")], "skipped"),
         ([], "skipped"),
-        ([("wan-members", "ok")], "skipped"),
-        ([("node-health", "ok"), ("wan-members", "error")], "ok"),
+        ([("gateway-from-primary", "ok")], "skipped"),
     ],
 )
 def test_a_link_is_ok_only_when_all_that_was_asked_of_it_was(found, verdict):
     """And nothing but the checks of that pair counts; what nobody asked is not proven."""
     findings = [Finding(id, "dc1 → dc2", severity, "") for id, severity in found]
     findings += [Finding("node-health", "dc2 → dc1", "ok", "")]
-    assert link_verdicts(findings, ["dc1", "dc2"]) == {("dc1", "dc2"): verdict, ("dc2", "dc1"): "ok"}
+    verdicts = {pair: word for pair, (word, _) in links(findings, ["dc1", "dc2"]).items()}
+    assert verdicts == {("dc1", "dc2"): verdict, ("dc2", "dc1"): "ok"}
 
 
 # The federation secret

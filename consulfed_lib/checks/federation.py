@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from ..cluster import Cluster
 from ..consul import Consul
@@ -284,14 +283,3 @@ def look_at_federation(dcs: list[Datacenter]) -> list[Finding]:
 
     found = run_together(partial(of_one, dc) for dc in dcs)
     return sorted(found, key=lambda finding: LAYERS.index(finding.id))
-
-
-def link_verdicts(findings: list[Finding], names: list[str]) -> dict[tuple[str, str], Any]:
-    """(from, to) → `ok`, `error` or `skipped`, for the topology picture."""
-    pairs = [(a, b) for a in names for b in names if a != b]
-    ids = {each.id for each in PER_PAIR}
-    verdicts: dict[tuple[str, str], Any] = {}
-    for a, b in pairs:
-        seen = {f.severity for f in findings if f.id in ids and f.subject == f"{a} → {b}"}
-        verdicts[a, b] = "error" if "error" in seen else "ok" if seen == {"ok"} else "skipped"
-    return verdicts

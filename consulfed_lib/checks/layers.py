@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 
 from ..results import Finding
 
@@ -33,6 +34,8 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
     "over time": ("stability",),
 }  # fmt: skip
 """Layer → its checks; the first layer is what all others stand on."""
+
+_RPC = "RPC through gateways"
 
 ORDER: Mapping[str, int] = {id: n for n, id in enumerate(id for ids in LAYERS.values() for id in ids)}
 
@@ -140,14 +143,19 @@ def _end(finding: Finding) -> str:
 
 
 def links(findings: Iterable[Finding], names: Sequence[str]) -> dict[tuple[str, str], tuple[str, str]]:
-    """(from, to) → (verdict, first layer that is not well) of each ordered pair, from the checks of that pair."""
+    """(from, to) → (verdict, first layer that is not well) of each ordered pair, from the checks of that pair.
+
+    A way is proven only by a request that went it: with nothing but a connection to the gateway it is not.
+    """
     verdicts = {}
     findings = list(findings)
-    for a in names:
-        for b in names:
-            if a != b:
-                of_pair = in_order(f for f in findings if f.subject == f"{a} → {b}")
-                verdicts[a, b] = worst(of_pair)
+    for a, b in permutations(names, 2):
+        of_pair = in_order(f for f in findings if f.subject == f"{a} → {b}")
+        severity, first = worst(of_pair)
+        went = any(f.id in LAYERS["RPC through gateways"] for f in of_pair)
+        verdicts[a, b] = (
+            (severity, first) if went or severity == "error" else ("skipped", "RPC through gateways")
+        )
     return verdicts
 
 

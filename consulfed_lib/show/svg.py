@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -127,7 +128,7 @@ def line(start: Point, end: Point, colour: str, width: float = 1,
     )
 
 
-class Picture:
+class Picture(ABC):
     """A drawing that says itself in words: as `repr` in a log, to a screen reader, and in a fold below the drawing.
 
     In a notebook it is an image whose source is the drawing itself. JupyterLab takes `<svg>` out of the outputs of a
@@ -136,9 +137,9 @@ class Picture:
 
     title = ""
 
+    @abstractmethod
     def drawing(self) -> tuple[float, float, list[str]]:
         """Width, height, and what is drawn, in this order."""
-        raise NotImplementedError
 
     def svg(self) -> str:
         """The drawing by itself."""
