@@ -152,10 +152,9 @@ def links(findings: Iterable[Finding], names: Sequence[str]) -> dict[tuple[str, 
     for a, b in permutations(names, 2):
         of_pair = in_order(f for f in findings if f.subject == f"{a} → {b}")
         severity, first = worst(of_pair)
-        went = any(f.id in LAYERS["RPC through gateways"] for f in of_pair)
-        verdicts[a, b] = (
-            (severity, first) if went or severity == "error" else ("skipped", "RPC through gateways")
-        )
+        if of_pair and severity != "error" and not any(f.id in LAYERS[_RPC] for f in of_pair):
+            severity, first = "skipped", _RPC
+        verdicts[a, b] = severity, first
     return verdicts
 
 
