@@ -21,7 +21,7 @@ lint: .venv/ready
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-# The page's procedure by hand (helm and kubectl) against `consulfed run --apply`, in turns.
+# The page's procedure by hand (helm and kubectl) against `consulfed run --apply`, in turns; then what verifying costs.
 bench: .venv/ready
 	$(BIN)/python -m tests.bench
 

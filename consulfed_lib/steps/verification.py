@@ -22,7 +22,19 @@ from ..errors import ClusterError, VerifyError, WaitTimeoutError
 from ..params import Cluster as ClusterParams
 from ..results import Changes, Finding, Findings, Severity, several
 from ..secret import FederationSecret, find
-from ..show import Diagnosis, Expiry, Latencies, Matrix, Page, Text, Timeline, Topology, Trouble, Verdict
+from ..show import (
+    Diagnosis,
+    Expiry,
+    Latencies,
+    Matrix,
+    Page,
+    Text,
+    Timeline,
+    Topology,
+    Trouble,
+    Verdict,
+    display,
+)
 from ..waiting import Seen, wait_for
 from .base import Plan, Step
 from .connect import datacenter, server_pod_ready
@@ -246,8 +258,22 @@ class Verification(Step):
             self.preflight()
         return Page(*(directions(dc) for dc in self.datacenters), token_directions(self.params))
 
+    def verify(self) -> Findings:
+        """Raises VerifyError also where a check could not look: what was not seen is not proven."""
+        after = super().verify()
+        unseen = [f"{f.id} ({f.subject}): {f.found}" for f in after if f.severity == "skipped"]
+        if not after.proven:
+            for each in self._shown_when_failed(after):
+                display(each)
+            raise VerifyError(
+                f"{len(unseen)} of {len(after)} checks could not look; what was not seen is not proven.",
+                "give the rights or the access that each of them names, and verify again",
+                unseen,
+            )
+        return after
+
     def outcome(self, changes: Changes, after: Findings) -> str:
-        return "verified" if after.proven else "not proven"
+        return "verified"
 
 
 def _trouble(cause: Cause) -> Trouble:

@@ -34,12 +34,13 @@ STREAMED = (
 )
 UNUSED_HERE = {
     ("list", "serviceaccounts"): STREAMED,
-    ("list", "roles"): STREAMED,
-    ("list", "rolebindings"): STREAMED,
 }
 """Rights that this life does not use, and why they are given all the same."""
 
-UNUSED_BY_READER = {("list", "events"): "read where a load balancer gives a gateway that is there no address"}
+UNUSED_BY_READER = {
+    ("list", "events"): "read where a load balancer gives a gateway that is there no address",
+    ("watch", "pods"): "watched where no server pod is ready yet",
+}
 
 
 @dataclass
