@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import io
 import json
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from . import errors, redact
+from . import errors, iris, redact
 from .errors import ConsulfedError, Interrupted, KernelError, ParamsError
 from .params import Federation
 from .results import MARKS, Result, count
@@ -92,8 +91,7 @@ def execute(
     Raises:
         ConsulfedError: of the class of the cause; its hint leads to the executed notebook.
     """
-    # jsonschema tries to load this checker of IRIs, which compiles a grammar for 1.2 s; notebooks hold no IRI.
-    sys.modules.setdefault("rfc3987_syntax", cast(Any, None))
+    iris.leave_out()
     import papermill
 
     output, start = folder / task.output, time.monotonic()

@@ -13,14 +13,13 @@ import ipaddress
 import json
 import socket
 import ssl
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -30,16 +29,15 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 import consulfed_lib.sandbox
+from consulfed_lib import iris, redact
 from consulfed_lib import params as parameters
-from consulfed_lib import redact
 from consulfed_lib.checks.target import Target
 from consulfed_lib.cluster import Cluster
 from consulfed_lib.consul import Consul
 from consulfed_lib.errors import ClusterError
 from consulfed_lib.redact import Secret
 
-# As `consulfed run` does: nbformat would compile a grammar of IRIs for more than a second, and no notebook has one.
-sys.modules.setdefault("rfc3987_syntax", cast(Any, None))
+iris.leave_out()
 
 TOKEN = "bearer-token-that-nobody-may-read"
 COOKIE = "session-cookie-that-nobody-may-read"

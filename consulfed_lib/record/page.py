@@ -9,6 +9,8 @@ from functools import cache
 from html.parser import HTMLParser
 from typing import Any
 
+from .. import iris
+
 _PRINT = """<style>
 @page { margin: 15mm }
 @media print {
@@ -40,6 +42,7 @@ _LOADING = {"src", "poster", "background", "data", "manifest", "lowsrc", "dynsrc
 
 def html(notebook: Mapping[str, Any], title: str) -> str:
     """The page of an executed notebook (as JSON gives it)."""
+    iris.leave_out()
     import nbformat
 
     node = nbformat.v4.reads(json.dumps(notebook))  # as a file is read: lists of lines become texts
