@@ -8,11 +8,12 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+import signal
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +139,9 @@ class Kernels:
         """End every kernel in use, whatever its cell does."""
         self._stopped = True
         for manager in self._all_in_use():
-            manager.shutdown_kernel(now=True)
+            # Not `shutdown_kernel`, which whoever used the kernel may be calling at this moment, too.
+            with suppress(RuntimeError):  # it has ended
+                manager.signal_kernel(signal.SIGKILL)
 
     def _all_in_use(self) -> list[Any]:
         with self._lock:
