@@ -140,8 +140,11 @@ class Kernels:
         self._stopped = True
         for manager in self._all_in_use():
             # Not `shutdown_kernel`, which whoever used the kernel may be calling at this moment, too.
+            process = manager.provisioner and manager.provisioner.process
             with suppress(RuntimeError):  # it has ended
                 manager.signal_kernel(signal.SIGKILL)
+            if process is not None:
+                process.wait()
 
     def _all_in_use(self) -> list[Any]:
         with self._lock:
