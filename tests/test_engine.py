@@ -375,6 +375,7 @@ def test_a_file_that_was_there_is_made_private_too(tmp_path):
 def test_what_keeps_a_file_from_being_made_is_papermills_to_say(tmp_path):
     """It has its own words for a folder that is not there."""
     engine._make_private(str(tmp_path / "nowhere" / "out.ipynb"))
+    assert list(tmp_path.iterdir()) == [], "no folder is made where a name was mistyped"
 
 
 @pytest.mark.parametrize(
