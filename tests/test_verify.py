@@ -445,3 +445,14 @@ def test_the_error_names_causes_only(step):
         step(DOWN).verify()
     assert failed.value.found == "1 check of 04-verification failed, and 1 check because of that."
     assert [each.partition(":")[0] for each in failed.value.details] == ["gateway-registered (dc2)"]
+
+
+@pytest.mark.parametrize(("words", "dry"), [((), True), (("--canary",), False)])
+def test_only_a_canary_that_is_asked_for_may_write(verify, words, dry):
+    """Everything else is a dry run, in which a canary is not tried, and the report says so."""
+    _, (params,) = verify(GOOD, words=words)
+    assert params.dry_run is dry
+    step = Verification("04-verification", params.model_copy(update={"dry_run": True}))
+    (said,) = step._fly_canary()
+    assert (said.id, said.severity) == ("acl-canary", "warning")
+    assert "dry run" in said.found

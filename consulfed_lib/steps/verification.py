@@ -1,4 +1,4 @@
-"""04-verification: every datacenter asked about every other one. It reads only; there is no action in here."""
+"""04-verification: every datacenter asked about every other one. It reads only, but for a canary that is asked for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from functools import cached_property, partial
 from typing import Any, cast
 
-from ..canary import Canary, look_at_canary, prove_replication
+from ..canary import Canary, acl_canary, look_at_canary, prove_replication
 from ..checks import CATALOGUE, run_together
 from ..checks.drift import Addresses
 from ..checks.federation import FINAL, Datacenter
@@ -155,7 +155,16 @@ class Verification(Step):
     def _causes(self, found: Iterable[Finding]) -> list[Cause]:
         return causes(found, self.params.primary.datacenter)
 
+    def _writes(self) -> str:
+        if self.params.verification.canary and not self.params.dry_run:
+            return "a policy and a token to Consul, which it removes again (verification.canary)"
+        return super()._writes()
+
     def _fly_canary(self) -> list[Finding]:
+        if self.params.dry_run:
+            why = "ACL replication was not tried by a canary: that writes, and this is a dry run"
+            hint = "consulfed verify PARAMS --canary, or set dry_run to false"
+            return [acl_canary.warning(self.params.primary.datacenter, why, hint)]
         self._canary = prove_replication(self.datacenters)
         if self._changes is not None:
             self._changes.rows += self._canary.changes

@@ -75,7 +75,9 @@ def verify(
         }
     )
     deadlines = params.timeouts.model_copy(update={"federation": wait, "ready": max(1, wait)})
-    params = params.model_copy(update={"verification": wanted, "timeouts": deadlines, "dry_run": True})
+    params = params.model_copy(
+        update={"verification": wanted, "timeouts": deadlines, "dry_run": not wanted.canary}
+    )
     from . import reports
 
     report = _look(params)
