@@ -11,7 +11,8 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -82,6 +83,12 @@ def resource_path(resource: str, namespace: str = "", name: str = "") -> str:
         path += f"/namespaces/{quote(namespace, safe='')}"
     path += f"/{resource}"
     return f"{path}/{quote(name, safe='')}" if name else path
+
+
+def is_ready(pod: Mapping[str, Any]) -> bool:
+    """Whether a pod has the condition Ready."""
+    conditions = pod.get("status", {}).get("conditions") or []
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
 
 
 @dataclass(frozen=True)
@@ -321,20 +328,13 @@ class Cluster:
         """A bell that rings whenever something under one of these API paths changes."""
         return Bell(self, paths)
 
-    def events(self, path: str, stop: threading.Event) -> Iterator[None]:
-        """Yields once for each watch event under an API path; ends when the server ends the watch."""
+    def watch(self, path: str) -> urllib3.BaseHTTPResponse:
+        """The events of everything under an API path, as they come; ends when the server ends the watch."""
         url = f"{self.server}{path}?watch=1&timeoutSeconds=300"
         timeout = urllib3.Timeout(connect=10, read=310)
-        answer = self._pool.request(
+        return self._pool.request(
             "GET", url, headers=self._headers(), timeout=timeout, retries=False, preload_content=False
         )
-        try:
-            for _ in answer.stream(amt=None) if answer.status == 200 else ():
-                if stop.is_set():
-                    return
-                yield
-        finally:
-            answer.close()
 
 
 class Bell:
@@ -346,6 +346,8 @@ class Bell:
     def __init__(self, cluster: Cluster, paths: Sequence[str]):
         self._cluster, self._paths = cluster, paths
         self._rung, self._stop = threading.Event(), threading.Event()
+        self._open: set[urllib3.BaseHTTPResponse] = set()
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Bell:
         for path in self._paths:
@@ -353,16 +355,32 @@ class Bell:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop.set()
+        """Ends the watches, whose server would keep each open for minutes."""
+        with self._lock:
+            self._stop.set()
+            for watch in self._open:
+                _hang_up(watch)
 
     def _listen(self, path: str) -> None:
         while not self._stop.is_set():
             try:
-                for _ in self._cluster.events(path, self._stop):
-                    self._rung.set()
-            except (urllib3.exceptions.HTTPError, OSError):
+                self._hear(self._cluster.watch(path))
+            except (urllib3.exceptions.HTTPError, OSError, ValueError):  # ValueError: hung up in mid-read
                 self._rung.set()
             self._stop.wait(0.5)
+
+    def _hear(self, watch: urllib3.BaseHTTPResponse) -> None:
+        with watch:
+            with self._lock:
+                if self._stop.is_set():
+                    return
+                self._open.add(watch)
+            try:
+                for _ in watch.stream(amt=None) if watch.status == 200 else ():
+                    self._rung.set()
+            finally:
+                with self._lock:
+                    self._open.discard(watch)
 
     def ring(self) -> None:
         self._rung.set()
@@ -371,6 +389,12 @@ class Bell:
         """Until something changed; at most 2 s, so that a lost event costs no more than that."""
         self._rung.wait(min(seconds, 2.0))
         self._rung.clear()
+
+
+def _hang_up(watch: urllib3.BaseHTTPResponse) -> None:
+    """End the answer that another thread reads."""
+    with suppress(OSError, ValueError, RuntimeError):  # it has ended by itself
+        watch.shutdown()
 
 
 def _json_object(data: bytes) -> dict[str, Any] | None:

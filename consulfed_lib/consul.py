@@ -110,12 +110,20 @@ class Consul:
     ):
         self.datacenter = datacenter
         self.pod = pod
+        self.ca_pem, self.domain = ca_pem, domain
+        self._cluster, self._namespace = cluster, namespace
         self._where = f"Consul in {datacenter} ({cluster.context}, pod {pod})"
         self._token = token
         context = ssl.create_default_context(cadata=ca_pem)
         name = f"server.{datacenter}.{domain.strip('.')}"
         self._connection = _Forwarded(cluster, namespace, pod, name, context)
         self._lock = threading.Lock()
+
+    def beside(self, pod: str) -> Consul:
+        """Another server of this datacenter, asked the same way."""
+        return Consul(
+            self._cluster, self._namespace, pod, self.datacenter, self.ca_pem, self._token, self.domain
+        )
 
     def get(self, path: str, **query: str) -> Any:
         """The JSON that `/v1/<path>` answers. `dc` in the query asks another datacenter through this one."""

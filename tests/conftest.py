@@ -341,14 +341,16 @@ def secret_object(data: dict[str, bytes], name: str = "consul-federation") -> di
 
 
 class NearCluster(Cluster):
-    """A cluster on whose pods this process can call directly: `dial` needs no port-forward. `down` refuses."""
+    """A cluster on whose pods this process can call directly: `dial` needs no port-forward. `down` refuses, and so do
+    the pods that are `gone`."""
 
     port: int = 0
     down: str = ""
+    gone: frozenset[str] | set[str] = frozenset()
 
     def dial(self, namespace: str, pod: str, port: int) -> socket.socket:
-        if self.down:
-            raise ClusterError(self.down)
+        if self.down or pod in self.gone:
+            raise ClusterError(self.down or f"no pod {pod}")
         return socket.create_connection(("127.0.0.1", self.port), timeout=10)
 
 

@@ -14,7 +14,7 @@ from consulfed_lib.checks.federation import Datacenter
 from consulfed_lib.params import Federation
 from consulfed_lib.results import Finding
 
-from .conftest import ConsulServer, secret_object
+from .conftest import ConsulServer, Request, secret_object
 
 GATEWAY = "deployment/consul-mesh-gateway"
 CONSUL = "/api/v1/namespaces/consul"
@@ -70,6 +70,18 @@ class World:
         config = {"PrimaryGateways": [f"{host}:443" for host in hosts]}
         self.servers[name].answers("agent/self", {"DebugConfig": config})
 
+    def ready(self, name: str, *pods: str) -> None:
+        """The server pods; a gateway's pods are at hosts."""
+        gateways = self.servers[name].api.answers[f"GET {CONSUL}/pods"]
+        status = {"conditions": [{"type": "Ready", "status": "True"}]}
+        servers = [{"metadata": {"name": pod}, "status": status} for pod in pods]
+
+        def answer(request: Request) -> tuple[int, Any]:
+            of_servers = "component=server" in request.query["labelSelector"]
+            return (200, {"items": servers}) if of_servers else gateways
+
+        self.servers[name].api.answers[f"GET {CONSUL}/pods"] = answer
+
     def states(self, name: str, **other: tuple[str, ...]) -> None:
         """The federation states as one datacenter has them; `other` are those that it has otherwise."""
         known = {each: NEW[each] for each in self.servers} | other
@@ -100,11 +112,11 @@ class World:
 
 @pytest.fixture
 def world(consul_server, federation, secret_data) -> Callable[..., World]:
-    def make(n: int = 3) -> World:
+    def make(n: int = 3, **changes: Any) -> World:
         clusters = [{"context": name, "datacenter": name} for name in list(NEW)[:n]]
         params = federation(
             primary=clusters[0], secondaries=clusters[1:], private_network=True,
-            mesh_gateway={"service": "NodePort", "node_port": 30443},
+            mesh_gateway={"service": "NodePort", "node_port": 30443}, **changes,
         )  # fmt: skip
         return World(
             params,
@@ -227,6 +239,29 @@ def test_servers_with_old_addresses_that_have_not_learnt_the_new_ones_are_an_err
         "the running config of consul-server-0 in dc2": "error",
         "the federation state in dc2": "error",
     }
+
+
+def test_each_server_is_asked_what_it_was_started_with(world):
+    """One that did not restart after the others is named, though another one answers for the datacenter."""
+    three = world(2, servers=3)
+    pods = [f"consul-server-{i}" for i in range(3)]
+    three.ready("dc2", *pods)
+    names = [row.place for row in three.table() if "running config" in row.place]
+    assert names == [f"running config of {pod} in dc2" for pod in pods]
+    assert not bad(three.look())
+    three.started("dc2", *OLD)
+    stale = {row.place for row in three.table() if row.verdict in ("error", "warning")}
+    assert stale == set(names)
+
+
+def test_a_server_that_does_not_answer_is_not_seen(world):
+    """The others are compared all the same."""
+    three = world(2, servers=3)
+    three.ready("dc2", "consul-server-0", "consul-server-1")
+    three.servers["dc2"].cluster.gone = {"consul-server-1"}
+    (skipped,) = bad(three.look())
+    assert skipped.severity == "skipped"
+    assert skipped.found.startswith("running config of consul-server-1 in dc2: ")
 
 
 def test_without_an_address_nothing_can_be_right(world):

@@ -14,6 +14,7 @@ from consulfed_lib.checks.consul_state import CONSUL_CHECKS
 from consulfed_lib.checks.drift import gateway_addresses
 from consulfed_lib.checks.layers import LAYERS, ORDER, Cause, causes, in_order, layer, links, worst
 from consulfed_lib.checks.ledger import LEDGER_CHECKS
+from consulfed_lib.checks.local_files import local_files
 from consulfed_lib.checks.network import (
     api_url_from_primary,
     api_url_from_secondary,
@@ -37,7 +38,7 @@ VERIFICATION = {
     for each in (
         api_reachable, permissions, server_pod_ready, *CONSUL_CHECKS, *LEDGER_CHECKS, gateway_addresses,
         gateway_from_secondary, gateway_from_primary, api_url_from_primary, api_url_from_secondary,
-        ui, secret_readers, stability, acl_canary,
+        ui, secret_readers, local_files, stability, acl_canary,
     )
 } | set(federation.LAYERS)  # fmt: skip
 """Every check that 04-verification and `consulfed verify` run."""

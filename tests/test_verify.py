@@ -397,6 +397,19 @@ def test_watch_tells_what_changes(verify, capsys):
     assert [head.partition(":")[0] for head in heads] == ["verified", "not proven", "verified", "verified"]
 
 
+def test_watch_tells_programs_a_report_a_line(verify, capsys):
+    """One for each change, and nothing else on standard output."""
+    verify(GOOD, GOOD, DOWN, GOOD, KeyboardInterrupt(), words=("--watch", "-o", "json"))
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [each["outcome"] for each in told] == ["verified", "not proven", "verified"]
+
+
+def test_watch_has_no_end_that_junit_could_report(verify):
+    """Said at once, and nothing is looked at."""
+    code, seen = verify(GOOD, words=("--watch", "-o", "junit"))
+    assert (code, seen) == (2, [])
+
+
 def test_watch_ends_with_the_last_verdict(verify, capsys):
     """Ctrl-C on a federation that is down is no success; a cluster that goes away does not end it."""
     looks = (GOOD, ClusterError("dc1 went away"), DOWN, KeyboardInterrupt())

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TypeVar
 
+from ..cluster import is_ready
 from ..errors import ConsulfedError
 from ..gateway import catalog_addresses, difference, listed
 from ..results import MARKS, Finding, Severity, Table, several
@@ -36,7 +38,7 @@ class Told:
     Attributes:
         service, catalog: its own gateways, as the cluster has them, and as Consul does.
         secret: the primary's gateways in its federation secret, in a secondary its copy.
-        running: those that the server asked was started with; None in the primary, which starts with none.
+        running: pod → those that this server was started with; empty in the primary, which starts with none.
         states: datacenter → its gateways, as the federation states here have them.
     """
 
@@ -44,7 +46,7 @@ class Told:
     service: Known
     catalog: Known
     secret: Known
-    running: Known | None
+    running: Mapping[str, Known]
     states: Mapping[str, Known]
 
 
@@ -101,7 +103,7 @@ def hear(dc: Datacenter) -> Told:
         _seen(lambda: frozenset(dc.gateway_addresses())),
         _seen(lambda: frozenset(catalog_addresses(dc.consul.service("mesh-gateway", dc.name)))),
         _seen(lambda: _in_secret(dc)),
-        None if is_primary else _seen(lambda: frozenset(dc.consul.settings().get("PrimaryGateways") or [])),
+        {} if is_primary else _running(dc),
         {
             each.datacenter: states
             if isinstance(states, Unseen)
@@ -115,6 +117,24 @@ def hear_all(dcs: Sequence[Datacenter]) -> list[Told]:
     """All datacenters at the same time, in their order."""
     with ThreadPoolExecutor(max_workers=min(16, len(dcs))) as pool:
         return list(pool.map(hear, dcs))
+
+
+def _running(dc: Datacenter) -> dict[str, Known]:
+    """Each server that is ready was started by itself; the one that answers for all is asked anyway."""
+    labels = f"component=server,release={dc.of.release}"
+    pods = _seen(lambda: dc.cluster.list("pods", dc.of.namespace, labels) if dc.params.servers > 1 else [])
+    if isinstance(pods, Unseen):
+        return {f"{dc.fullname}-server-*": pods}
+    names = {str(pod["metadata"]["name"]) for pod in pods if is_ready(pod)} | {dc.consul.pod}
+    with ThreadPoolExecutor(len(names)) as pool:
+        return dict(pool.map(lambda name: (name, _seen(lambda: _started_with(dc, name))), sorted(names)))
+
+
+def _started_with(dc: Datacenter, pod: str) -> frozenset[str]:
+    if pod == dc.consul.pod:
+        return frozenset(dc.consul.settings().get("PrimaryGateways") or [])
+    with closing(dc.consul.beside(pod)) as server:
+        return frozenset(server.settings().get("PrimaryGateways") or [])
 
 
 def _seen(look: Callable[[], T]) -> T | Unseen:
@@ -197,9 +217,10 @@ def _of_primary(told: Sequence[Told]) -> Iterator[_Place]:
         restart = f"{_kubectl(dc)} rollout restart statefulset/{dc.fullname}-server"
         # Consul dials by what it learnt through the federation for as long as that is right.
         learnt = each.states[primary] == told[0].service
-        name = f"running config of {dc.consul.pod} in {dc.name}"
         mend = f"restart the servers: {restart}; then run 03-secondary-setup for {dc.name}"
-        yield _Place(name, each.running or frozenset(), copy, mend, "warning" if learnt else "error")
+        for pod, running in each.running.items():
+            name = f"running config of {pod} in {dc.name}"
+            yield _Place(name, running, copy, mend, "warning" if learnt else "error")
 
 
 def _kubectl(dc: Datacenter) -> str:

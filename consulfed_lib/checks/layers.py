@@ -30,7 +30,7 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
     "mesh CA": ("ca-root", "connect-ca"),
     "config entries": ("proxy-defaults",),
     "UI": ("ui",),
-    "who may read": ("secret-readers",),
+    "who may read": ("secret-readers", "local-files"),
     "over time": ("stability",),
 }  # fmt: skip
 """Layer → its checks; the first layer is what all others stand on."""
@@ -72,7 +72,7 @@ _COPIES, _OF_COPIES = {"secret-copy", "federation-secret"}, {"gateway-addresses"
 
 _INDEPENDENT = {
     "api-url-from-primary", "api-url-from-secondary", "auth-method", "anonymous-policy", "binding-rules",
-    "consul-versions", "proxy-defaults", "ui", "secret-readers",
+    "consul-versions", "proxy-defaults", "ui", "secret-readers", "local-files",
 }  # fmt: skip
 """Checks whose failing breaks nothing that other checks look at."""
 

@@ -66,5 +66,6 @@ WHY: Mapping[str, Why] = {
     "proxy-defaults": Why("service traffic between datacenters does not use the gateways, and fails", _FIRST),
     "ui": Why("people look at another datacenter than they believe"),
     "secret-readers": Why("who reads the federation secret is admin on the whole mesh"),
+    "local-files": Why("who finds that file is admin on the whole mesh"),
     "stability": Why("what flaps now will be down when it is needed"),
 }

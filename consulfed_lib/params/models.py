@@ -94,6 +94,32 @@ class Traffic(_Model):
     )
 
 
+class Upgrade(_Model):
+    """What may be done to a Consul that is there already."""
+
+    existing: bool = Field(
+        False, description="the primary's Consul is there already: bring it to federation, keep its values"
+    )
+    chart: bool = Field(False, description="also move installed releases to chart.version")
+    order: Literal["primary-first", "secondaries-first"] = Field(
+        "primary-first", description="whose chart is moved first"
+    )
+    restart_workloads: bool = Field(
+        False, description="restart workloads whose sidecars are from before TLS; false: list them"
+    )
+    clear_leftovers: bool = Field(
+        False, description="remove what an older installation left: failed hook Jobs, secrets, stale gateways"
+    )
+
+
+class Leave(_Model):
+    """How 90 takes a datacenter out of the federation."""
+
+    confirm: str = Field("", description="name of the datacenter that leaves; 90 changes nothing without it")
+    uninstall: bool = Field(True, description="uninstall Consul there; false: leave it as it is")
+    unreachable: bool = Field(False, description="that cluster is gone: clean the primary only")
+
+
 class Timeouts(_Model):
     """Deadlines in seconds. Every wait ends on the state of the world, or on one of these."""
 
@@ -154,6 +180,10 @@ class Federation(_Model):
         default=Verification(), description="what 04 proves, and when it warns"
     )
     traffic: Traffic = Field(default=Traffic(), description="how 05 tries service traffic")
+    upgrade: Upgrade = Field(
+        default=Upgrade(), description="what may be done to a Consul that is there already"
+    )
+    leave: Leave = Field(default=Leave(), description="how 90 takes a datacenter out")
     primary: Cluster = Field(description="the cluster whose datacenter holds the CA and the ACLs")
     secondaries: list[Cluster] = Field(min_length=1, description="every other cluster")
     secondary: str = Field("", description="datacenter that 02 and 03 work on; empty: the only secondary")

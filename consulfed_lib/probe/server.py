@@ -49,14 +49,12 @@ class Place:
         return found
 
     def _once(self, address: str, server_name: str, ca_pem: str | None, deadline: float) -> Outcome:
-        found = self._with_input(address, server_name, ca_pem, deadline)
-        if NO_ALPN in found.detail:
-            # Newer CLIs offer HTTP/2, and Consul's servers refuse whoever offers anything but their own protocols,
-            # before they show a certificate. Offered nothing, they show it; that takes a setting of Go's.
-            found = self._with_input(address, server_name, ca_pem, deadline, ("env", "GODEBUG=http2client=0"))
-            if found.kind == "not-run" or NO_ALPN in found.detail:
-                return Outcome("unchecked", CONSUL_ONLY, chain=False)
-        return found
+        # Newer CLIs offer HTTP/2, and Consul's servers refuse whoever offers anything but their own protocols, before
+        # they show a certificate. Offered nothing, they show it; that takes a setting of Go's.
+        found = self._with_input(address, server_name, ca_pem, deadline, ("env", "GODEBUG=http2client=0"))
+        if found.kind == "not-run":  # no `env` in this image
+            found = self._with_input(address, server_name, ca_pem, deadline)
+        return Outcome("unchecked", CONSUL_ONLY, chain=False) if NO_ALPN in found.detail else found
 
     def _with_input(
         self, address: str, server_name: str, ca_pem: str | None, deadline: float, before: Iterable[str] = ()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ..checks import Check, check
 from ..checks.federation import Datacenter
-from ..cluster import Cluster
+from ..cluster import Cluster, is_ready
 from ..consul import Consul
 from ..errors import ClusterError
 from ..params import Cluster as ClusterParams
@@ -33,14 +33,7 @@ def datacenter(
 def server_pod(params: Federation, of: ClusterParams, cluster: Cluster) -> str:
     """Name of the first ready server pod. Raises ClusterError when there is none."""
     pods = cluster.list("pods", of.namespace, f"component=server,release={of.release}")
-    ready = sorted(
-        pod["metadata"]["name"]
-        for pod in pods
-        if any(
-            c["type"] == "Ready" and c["status"] == "True"
-            for c in pod.get("status", {}).get("conditions") or []
-        )
-    )
+    ready = sorted(pod["metadata"]["name"] for pod in pods if is_ready(pod))
     if not ready:
         raise ClusterError(
             f"No Consul server pod is ready in {of.context}, namespace {of.namespace} ({len(pods)} pods).",

@@ -1,13 +1,14 @@
-"""A federation over time: whether verdicts hold, and how long requests between datacenters take."""
+"""A federation over time: whether verdicts hold, and how long the ways between datacenters take."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from statistics import quantiles
+from statistics import median, quantiles
 from typing import Any
 
 import platformdirs
@@ -16,8 +17,10 @@ from ..checks import Check, check
 from ..checks.consul_state import round_trips
 from ..checks.federation import Datacenter
 from ..errors import ClusterError
+from ..handshake import Entrance, entrance
 from ..results import Finding, several
 from ..show import Latencies, Latency
+from ..show.latencies import What
 from ..waiting import Seen, nap, wait_for
 from .proof import Proof
 
@@ -63,10 +66,12 @@ def _silent(line: str) -> None:
 
 
 def measure(datacenters: Sequence[Datacenter], samples: int) -> Latencies:
-    """How long a request takes that a datacenter's server forwards to another datacenter, for each ordered pair.
+    """How long the way to another datacenter takes, for each ordered pair: for a request that a server forwards, and
+    for a TLS handshake through both gateways.
 
-    Taken is the time of `/v1/health/node/<server>?dc=<other>` through the port-forward, less the median of the same
-    request about the datacenter's own server: what is left is the way through the gateways and back.
+    Taken is the time of `/v1/health/node/<server>?dc=<other>`, and of a handshake with `<server>.server.<other>.
+    <domain>`, through the port-forward; less the median of the same with the datacenter's own server: what is left is
+    the way through the gateways and back.
     """
     if not samples:
         return Latencies()
@@ -83,21 +88,30 @@ def measure(datacenters: Sequence[Datacenter], samples: int) -> Latencies:
 
 
 def _of_one(dc: Datacenter, datacenters: Sequence[Datacenter], samples: int) -> list[Latency]:
-    """All pairs that begin here; one connection carries them, so that they are taken one after another."""
+    """All pairs that begin here, one after another: what runs beside a measurement is measured with it."""
     others = [other for other in datacenters if other is not dc]
-    own = sorted(_times(dc, dc, samples))
-    rows = []
-    for other in others:
-        pair, taken = f"{dc.name} → {other.name}", _times(dc, other, samples) if own else []
-        if taken:
-            p50, p99 = _p50_p99([max(0.0, each - own[samples // 2]) for each in taken])
-            rows.append(Latency(pair, "RPC", samples, p50, p99))
-        else:
-            rows.append(Latency(pair, "RPC", 0, None, None))
+    rows = [
+        *_less_own("RPC", dc, others, partial(_requests, dc, samples=samples)),
+        *_less_own("gateway handshake", dc, others, partial(_handshakes, _way_in(dc), samples=samples)),
+    ]
     for name, estimate in _by_gossip(dc).items():
         if estimate is not None:  # not measured yet, where it has only just joined
             rows.append(Latency(f"{dc.name} → {name}", "gossip round trip", 1, round(estimate, 2), None))
     return rows
+
+
+def _less_own(
+    what: What, dc: Datacenter, others: Sequence[Datacenter], take: Callable[[Datacenter], list[float]]
+) -> Iterator[Latency]:
+    """What the way to each of the others takes, without what it takes to ask the datacenter about itself."""
+    own = take(dc)
+    for other in others:
+        pair, taken = f"{dc.name} → {other.name}", take(other) if own else []
+        if taken:
+            p50, p99 = _p50_p99([max(0.0, each - median(own)) for each in taken])
+            yield Latency(pair, what, len(taken), p50, p99)
+        else:
+            yield Latency(pair, what, 0, None, None)
 
 
 def _by_gossip(dc: Datacenter) -> dict[str, float | None]:
@@ -108,7 +122,23 @@ def _by_gossip(dc: Datacenter) -> dict[str, float | None]:
         return {}
 
 
-def _times(dc: Datacenter, other: Datacenter, samples: int) -> list[float]:
+def _way_in(dc: Datacenter) -> Entrance | None:
+    """The gateway pod that a datacenter's handshakes go through; None where there is none."""
+    try:
+        return entrance(dc.cluster, dc.of.namespace, dc.of.release, dc.consul.ca_pem, dc.consul.domain)
+    except ClusterError:
+        return None
+
+
+def _handshakes(through: Entrance | None, other: Datacenter, samples: int) -> list[float]:
+    """Milliseconds of each handshake; none where one of them fails: the checks say why."""
+    try:
+        return through.handshakes(other.server_names()[0], other.name, samples) if through else []
+    except ClusterError:
+        return []
+
+
+def _requests(dc: Datacenter, other: Datacenter, samples: int) -> list[float]:
     """Milliseconds of each request; none where one of them is not answered: the checks say why."""
     node, times = other.server_names()[0], []
     try:

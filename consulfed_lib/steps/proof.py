@@ -17,6 +17,7 @@ from ..checks.federation import Datacenter, look_at_federation
 from ..checks.holdings import Holdings, Unseen, hold
 from ..checks.layers import in_order
 from ..checks.ledger import Expiry, Ledger, Limits, calendar, ledger, look_at_credentials
+from ..checks.local_files import SECRET_KEYS, folders, local_files
 from ..checks.network import look_from_servers
 from ..checks.readers import Reader, Readers, readers, secret_readers
 from ..checks.target import Target
@@ -59,6 +60,7 @@ class Proof:
             *(partial(self._network, dc) for dc in self.datacenters[1:]),
             *(partial(ui, dc.name, dc) for dc in self.datacenters if _has_ui(dc)),
             self._who_can_read,
+            self._local_files,
         ]
         self.findings = in_order(run_together(calls))
         return self.findings
@@ -98,6 +100,13 @@ class Proof:
         return look_from_servers(
             one, other, secret.ca_pem() if isinstance(secret, FederationSecret) else None
         )
+
+    def _local_files(self) -> list[Finding]:
+        secret = _secret(self.primary)
+        if not isinstance(secret, FederationSecret):
+            return []  # other checks say so
+        keys = [secret.data[key] for key in SECRET_KEYS if key in secret.data]
+        return local_files("this machine", keys, folders())
 
     def _who_can_read(self) -> list[Finding]:
         def of_one(dc: Datacenter) -> tuple[list[Reader], list[Finding]]:

@@ -33,7 +33,11 @@ _PAUSE = 0.25
     type=click.Choice(["table", "json", "junit"]),
     help="For a person, a program, or a test report.",
 )
-@click.option("--watch", is_flag=True, help="Look again and again, and tell what changes, until Ctrl-C.")
+@click.option(
+    "--watch",
+    is_flag=True,
+    help="Look again and again, and tell what changes, until Ctrl-C; with -o json a report a line.",
+)
 @click.option(
     "--wait",
     default=0,
@@ -67,6 +71,8 @@ def verify(
     Exit code 0 only if everything that was asked for was proven: a check that could not look is not green. The first
     broken layer is named, and what fails because of it is told apart.
     """
+    if watch and output == "junit":
+        raise click.UsageError("--watch has no end that JUnit could report; use it with -o table or json")
     params = load(params_file)
     wanted = params.verification.model_copy(
         update={
@@ -86,11 +92,16 @@ def verify(
             reports.write(prometheus, report.prometheus())
         if not watch:
             break
-        click.echo(f"{time.strftime('%H:%M:%S')} {report.outcome}: {report.findings.summary()}")
+        if output == "json":
+            click.echo(report.json(indent=None))
+        else:
+            click.echo(f"{time.strftime('%H:%M:%S')} {report.outcome}: {report.findings.summary()}")
         try:
-            report = _watched(params, report)
+            report, changes = _watched(params, report)
         except KeyboardInterrupt:
             break
+        for change in changes if output == "table" else ():
+            click.echo(f"  {change}")
     if not watch:
         click.echo({"table": report.table, "json": report.json, "junit": report.junit}[output]())
     if report.error:
@@ -117,20 +128,21 @@ def _look(params: Federation) -> Report:
     return Report(step, step.seen(), error, time.monotonic() - start)
 
 
-def _watched(params: Federation, before: Report) -> Report:
-    """The next report that differs; what changed is told."""
+def _watched(params: Federation, before: Report) -> tuple[Report, list[str]]:
+    """The next report that differs, and what changed."""
     was = before.verdicts()
     while True:
         nap(_PAUSE)
         report = _look(params)
         now = report.verdicts()
-        changed = [key for key in now | was if _severity(was, key) != _severity(now, key)]
-        for id, subject in changed:
+        changes = []
+        for id, subject in now | was:
             then, this = (_severity(each, (id, subject)) for each in (was, now))
-            found = f": {now[id, subject].found}" if (id, subject) in now else ""
-            click.echo(f"  {id} ({subject}): {then} → {this}{found}")
-        if changed:
-            return report
+            if then != this:
+                found = f": {now[id, subject].found}" if (id, subject) in now else ""
+                changes.append(f"{id} ({subject}): {then} → {this}{found}")
+        if changes:
+            return report, changes
 
 
 def _severity(verdicts: Mapping[tuple[str, str], Finding], key: tuple[str, str]) -> str:

@@ -86,8 +86,8 @@ class Report:
             "versions": self.step.versions,
         }
 
-    def json(self) -> str:
-        return json.dumps(self.data(), ensure_ascii=False, indent=2)
+    def json(self, indent: int | None = 2) -> str:
+        return json.dumps(self.data(), ensure_ascii=False, indent=indent)
 
     def junit(self) -> str:
         """A suite for each layer, a case for each check and subject; a warning passes and says so."""
