@@ -12,7 +12,7 @@ import click
 
 from .. import places
 from ..errors import SandboxError, ToolError
-from .layout import LOAD_BALANCERS
+from .layout import EXISTING, LOAD_BALANCERS
 from .state import Folder, Shape
 
 
@@ -65,19 +65,25 @@ def sandbox() -> None:
     type=click.Choice(LOAD_BALANCERS),
     help="What Services of type LoadBalancer get: an IP, or a hostname as on EKS.  [default: ip]",
 )
+@click.option(
+    "--existing",
+    type=click.Choice(EXISTING),
+    help="A Consul that the first cluster comes with, installed by somebody else and in use.  [default: none]",
+)
 @_folder_option
 def up(
     datacenters: int | None,
     servers: int | None,
     block: int | None,
     load_balancer: str | None,
+    existing: str | None,
     folder: Path | None,
 ) -> None:
-    """Bring the clusters up; returns when every API server answers."""
+    """Bring the clusters up; returns when every API server answers, and a Consul that is to be there serves."""
     from . import lifecycle
 
     where = _folder(folder)
-    lifecycle.up(where, datacenters, servers, block, _report, load_balancer)
+    lifecycle.up(where, datacenters, servers, block, _report, load_balancer, existing)
     _report(f"export KUBECONFIG={where.kubeconfig}")
 
 
@@ -190,4 +196,8 @@ def params_text(folder: Folder, shape: Shape) -> str:
         "primary": clusters[0],
         "secondaries": clusters[1:],
     }
+    if shape.existing:
+        from .existing import params as existing_params
+
+        values |= existing_params(shape.existing)
     return yaml.safe_dump(values, sort_keys=False, default_flow_style=None)

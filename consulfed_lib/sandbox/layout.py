@@ -21,6 +21,7 @@ CLAIM_PORT = 6440
 MAX_DATACENTERS = 50
 MAX_NODES = 8
 LOAD_BALANCERS = ("ip", "hostname")
+EXISTING = ("plain", "tls", "acl", "old-chart")
 
 
 @dataclass(frozen=True)

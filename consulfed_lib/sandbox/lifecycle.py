@@ -12,11 +12,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import SandboxError
-from . import claims, tools
+from . import claims, existing, tools
 from .layout import MAX_DATACENTERS, MAX_NODES
 from .state import Folder, ProcessId, Shape, remove_tree
 
@@ -41,11 +42,16 @@ def up(
     block: int | None,
     report: Report,
     load_balancer: str | None = None,
+    kind: str | None = None,
 ) -> Shape:
     """Bring the sandbox up; returns when every API server answers.
 
     What is not said follows the sandbox that is up, else the state that is there (kept by `down --keep`, or
     left by a crash), else it is 2 datacenters with 1 server each, whose load balancers have an address.
+
+    Args:
+        kind: of the Consul that the first cluster comes with (`existing`); it is complete when this returns. None or
+            nothing said before: it comes with none.
 
     Raises SandboxError or ToolError; nothing runs then that did not run before.
     """
@@ -57,6 +63,7 @@ def up(
             "servers": servers,
             "block": block,
             "load_balancer": load_balancer,
+            "existing": kind,
         }
         if folder.process():
             shape = folder.shape()
@@ -66,13 +73,16 @@ def up(
                 )
             _same(shape, wanted, "A sandbox is up already", "run `consulfed sandbox down` first.")
             report(f"already up: {shape}")
+            if shape.existing:
+                # Does nothing but where the `up` before was cut off while it was at that.
+                existing.install(folder, shape, tools.ensure("helm", report=report)["helm"].path, report)
             return shape
         kept = folder.shape()
         if kept:
             remedy = "leave the options out, or give that state up with `consulfed sandbox down`."
             _same(kept, wanted, "The state that was kept is another sandbox's", remedy)
             datacenters, servers, block = kept.datacenters, kept.servers, kept.block
-            load_balancer = kept.load_balancer
+            load_balancer, kind = kept.load_balancer, kept.existing
             crashed = folder.process_file.exists()
             report(f"{'the last sandbox was killed: ' if crashed else ''}going on with its state: {kept}")
             _see_ports_closed(kept.block)
@@ -82,7 +92,8 @@ def up(
         found = tools.ensure(*tools.PROGRAMS, *library, report=report)
         programs = {name: tool.path for name, tool in found.items()}
         try:
-            _start(folder, datacenters or 2, servers or 1, load_balancer or "ip", block, programs, report)
+            asked = _Asked(datacenters or 2, servers or 1, load_balancer or "ip", kind or "", block)
+            _start(folder, asked, programs, report)
         except BaseException:
             folder.remove_traces()
             if not kept:
@@ -111,28 +122,35 @@ def _same(shape: Shape, wanted: Mapping[str, int | str | None], problem: str, re
             raise SandboxError(f"{problem}: {shape}, in block 127.{shape.block}.0.0/16.", remedy)
 
 
-def _start(
-    folder: Folder,
-    datacenters: int,
-    servers: int,
-    load_balancer: str,
-    block: int | None,
-    programs: dict[str, Path],
-    report: Report,
-) -> None:
-    """Start the supervisor and follow what it announces, until it is ready or has given up."""
+@dataclass(frozen=True)
+class _Asked:
+    """The options of a sandbox that is to be started, each of them decided but the block."""
+
+    datacenters: int
+    servers: int
+    load_balancer: str
+    existing: str
+    block: int | None
+
+
+def _start(folder: Folder, asked: _Asked, programs: dict[str, Path], report: Report) -> None:
+    """Start the supervisor and follow what it announces, until it is ready or has given up; then see to the Consul
+    that the first cluster comes with.
+    """
     volatile = folder.volatile
     volatile.mkdir(mode=0o700)
     reading, writing = os.pipe()
     options = {
         "folder": folder.path,
-        "datacenters": datacenters,
-        "servers": servers,
-        "load-balancer": load_balancer,
+        "datacenters": asked.datacenters,
+        "servers": asked.servers,
+        "load-balancer": asked.load_balancer,
         "announce-to": writing,
     }
-    if block is not None:
-        options["block"] = block
+    if asked.existing:
+        options["existing"] = asked.existing
+    if asked.block is not None:
+        options["block"] = asked.block
     command = [sys.executable, "-m", "consulfed_lib.sandbox.supervisor"]
     command += [word for name, value in options.items() for word in (f"--{name}", str(value))]
     command += [word for name, path in programs.items() for word in ("--tool", f"{name}={path}")]
@@ -155,6 +173,10 @@ def _start(
         try:
             _copy_chart(folder)
             _follow(folder, pipe.fileno(), report)
+            if asked.existing:
+                shape = folder.shape()
+                assert shape is not None, "the supervisor writes it before it is ready"
+                existing.install(folder, shape, programs["helm"], report)
         except BaseException:
             # Also when a person interrupts: a sandbox that is half up is no use to anyone.
             supervisor.terminate()

@@ -77,13 +77,17 @@ class Shape:
     datacenters: int
     servers: int
     load_balancer: str = "ip"
+    existing: str = ""
+    """What Consul the first cluster came with (`existing`); empty: with none."""
 
     def layout(self, folder: Path) -> SandboxLayout:
         return SandboxLayout(folder, self.block, self.datacenters, self.servers, self.load_balancer)
 
     def __str__(self) -> str:
         size = f"{_count(self.datacenters, 'datacenter')} with {_count(self.servers, 'server')} each"
-        return size if self.load_balancer == "ip" else f"{size}, load balancers with a {self.load_balancer}"
+        if self.load_balancer != "ip":
+            size += f", load balancers with a {self.load_balancer}"
+        return f"{size}, a Consul in dc1 that was there before ({self.existing})" if self.existing else size
 
 
 def _count(number: int, word: str) -> str:
@@ -122,6 +126,11 @@ class Folder:
     def shape_file(self) -> Path:
         """JSON: the Shape of the state in the folder; there as long as there is any."""
         return self.path / "shape.json"
+
+    @property
+    def existing_file(self) -> Path:
+        """JSON: the kind of Consul that the first cluster came with; there once it is complete."""
+        return self.path / "existing.json"
 
     @property
     def health_file(self) -> Path:
@@ -200,6 +209,7 @@ class Folder:
     def remove_state(self) -> None:
         """The clusters' state: the next `up` starts with new ones. Only names that are ours; the log stays."""
         self.shape_file.unlink(missing_ok=True)
+        self.existing_file.unlink(missing_ok=True)
         names = [entry.name for entry in self.path.iterdir() if entry.name.removeprefix("dc").isdigit()]
         for name in (*names, "keys", "chart"):
             remove_tree(self.path / name)

@@ -30,7 +30,7 @@ from ..errors import SandboxError
 from . import claims
 from .cluster import Cluster, kubeconfig
 from .controllers.client import KubeError
-from .layout import LOAD_BALANCERS, SandboxLayout
+from .layout import EXISTING, LOAD_BALANCERS, SandboxLayout
 from .names import Names
 from .state import Folder, ProcessId, Shape, write_json, write_private
 from .tasks import Tasks
@@ -57,6 +57,7 @@ class Settings:
     datacenters: int
     servers: int
     load_balancer: str
+    existing: str
     block: int | None
     tools: dict[str, Path]
     announce_to: int
@@ -79,7 +80,9 @@ class Supervisor:
         settings = self.settings
         block, claimed = claims.claim(settings.folder.path, settings.datacenters, settings.block)
         with claimed:
-            shape = Shape(block, settings.datacenters, settings.servers, settings.load_balancer)
+            shape = Shape(
+                block, settings.datacenters, settings.servers, settings.load_balancer, settings.existing
+            )
             write_json(settings.folder.shape_file, shape)
             layout = shape.layout(settings.folder.path)
             logger.info("claimed 127.%d.0.0/16 for %s", block, settings.folder.path)
@@ -174,6 +177,7 @@ def _parse(arguments: list[str] | None) -> Settings:
     parser.add_argument("--datacenters", type=int, required=True)
     parser.add_argument("--servers", type=int, required=True)
     parser.add_argument("--load-balancer", choices=LOAD_BALANCERS, default="ip")
+    parser.add_argument("--existing", choices=EXISTING, default="")
     parser.add_argument("--block", type=int)
     parser.add_argument("--tool", action="append", default=[], metavar="NAME=PATH")
     parser.add_argument("--announce-to", type=int, required=True, metavar="DESCRIPTOR")
@@ -184,6 +188,7 @@ def _parse(arguments: list[str] | None) -> Settings:
         given.datacenters,
         given.servers,
         given.load_balancer,
+        given.existing,
         given.block,
         tools,
         given.announce_to,

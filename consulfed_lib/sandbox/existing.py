@@ -1,0 +1,235 @@
+"""A Consul that somebody else installed "two years ago": for the runbook to find, to bring to federation, and to spare.
+
+`consulfed sandbox up --existing KIND` puts it into the first cluster, by Helm alone and with values of its own that no
+federation needs and that must outlive one. It is in use: keys in KV, services of machines outside in the catalog, and
+two workloads in the mesh whose sidecars are as the injector made them on that day.
+
+Kinds:
+    plain       TLS off, ACLs off, gossip in the clear
+    tls         TLS on with the chart's defaults, a gossip key of its own
+    acl         TLS on, ACLs managed without a replication token, a generated gossip key
+    old-chart   as `tls`, from an older version of the chart
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import secrets
+import shutil
+import subprocess
+from collections.abc import Callable
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..errors import SandboxError
+from . import existing_data as data
+from .consul_k8s.consul_api import ConsulApi
+from .consul_k8s.kube_secrets import read_secret
+from .controllers.client import KubeClient, KubeError, Object
+from .layout import ClusterLayout
+from .node.consul_http import ConsulError
+from .state import Folder, Shape, remove_tree, write_json
+
+Report = Callable[[str], None]
+
+RELEASE = NAMESPACE = "consul"
+GOSSIP_SECRET, GOSSIP_KEY = "consul-gossip", "key"
+"""Where the gossip key of its own is, for the kinds that have one."""
+
+_OWN_GOSSIP_KEY = ("tls", "old-chart")
+
+OLD_VERSION = "1.8.16-sandbox"
+"""The chart of `old-chart`: the same templates under an older version."""
+
+KEYS = 36
+"""So many keys are in KV; `keys` names them."""
+
+HELM_SECONDS = 180
+READY_SECONDS = 60.0
+
+
+def values(kind: str, servers: int) -> dict[str, Any]:
+    """What was given to Helm: a few settings that matter for a federation, and many that do not.
+
+    `limits: null` takes the chart's default away, `"4711"` is text, and `controller` is a key of charts before 1.0:
+    each of them is easy to lose.
+    """
+    consul: dict[str, Any] = {
+        "name": "consul",
+        "datacenter": "dc1",
+        "logLevel": "warn",
+        "extraLabels": {"team": "platform"},
+    }
+    if kind != "plain":
+        consul["tls"] = {"enabled": True}
+    if kind == "acl":
+        consul["acls"] = {"manageSystemACLs": True}
+        consul["gossipEncryption"] = {"autoGenerate": True}
+    if kind in _OWN_GOSSIP_KEY:
+        consul["gossipEncryption"] = {"secretName": GOSSIP_SECRET, "secretKey": GOSSIP_KEY}
+    return {
+        "global": consul,
+        "server": {
+            "replicas": servers,
+            "storage": "2Gi",
+            "extraLabels": {"cost-center": "4711"},
+            "resources": {"requests": {"memory": "300Mi", "cpu": "150m"}, "limits": None},
+            "extraConfig": '{"dns_config": {"service_ttl": {"*": "3s"}},\n "session_ttl_min": "15s"}\n',
+            "extraEnvironmentVars": {"TZ": "Europe/Berlin"},
+        },
+        "ui": {"service": {"type": "ClusterIP", "annotations": "owner: platform\n"}},
+        "dns": {"enabled": True, "annotations": 'note: "asked by the stub domain consul"\n'},
+        "connectInject": {"enabled": True, "default": False},
+        "controller": {"enabled": True},
+    }
+
+
+def params(kind: str) -> dict[str, Any]:
+    """What of a params file is different for a first cluster with such a Consul."""
+    found: dict[str, Any] = {"acls": kind == "acl", "gossip_encryption": kind != "plain"}
+    if kind in _OWN_GOSSIP_KEY:
+        found["gossip_key"] = {"secret": GOSSIP_SECRET, "key": GOSSIP_KEY}
+    return {**found, "upgrade": {"existing": True}}
+
+
+def keys() -> dict[str, str]:
+    """Key → value of what is in KV.
+
+    >>> len(keys()), keys()["shop/config/07"]
+    (36, '{"position": 7}')
+    """
+    return {f"shop/config/{number:02}": json.dumps({"position": number}) for number in range(KEYS)}
+
+
+def install(folder: Folder, shape: Shape, helm: Path, report: Report) -> None:
+    """Install it in the first cluster and fill it; returns when it serves. Does nothing where that was done already.
+
+    Run again after it was cut off at any point it goes on from there: what is there stays. Raises SandboxError.
+    """
+    if folder.existing_file.exists():
+        return
+    kind = shape.existing
+    try:
+        asyncio.run(_install(folder, shape, helm, report))
+    except (KubeError, ConsulError, TimeoutError) as error:
+        raise SandboxError(
+            f"The Consul of `--existing {kind}` could not be set up: {error}.",
+            f"see {folder.log}, or run `consulfed sandbox down` and up again.",
+        ) from error
+    write_json(folder.existing_file, {"kind": kind})
+
+
+async def _install(folder: Folder, shape: Shape, helm: Path, report: Report) -> None:
+    kind, first = shape.existing, shape.layout(folder.path).clusters[0]
+    async with _client(folder, first) as client:
+        await _apply(client, data.namespace(NAMESPACE))
+        if kind in _OWN_GOSSIP_KEY and await read_secret(client, NAMESPACE, GOSSIP_SECRET) is None:
+            key = base64.b64encode(secrets.token_bytes(32)).decode()
+            secret = data.secret(NAMESPACE, GOSSIP_SECRET, {GOSSIP_KEY: key})
+            await client.create("v1", "secrets", secret, NAMESPACE)
+        chart = _old_chart(folder) if kind == "old-chart" else folder.chart
+        report(f"{first.name}: installing a Consul that was there before ({kind})")
+        await asyncio.to_thread(_helm, folder, first, helm, chart, values(kind, shape.servers))
+        consul = await _consul(client, kind)
+        try:
+            await _fill(consul)
+        finally:
+            await consul.close()
+        for item in data.shop():
+            await _apply(client, item)
+        await asyncio.wait_for(_until_ready(client), READY_SECONDS)
+    report(f"{first.name}: Consul serves {len(keys())} keys, and a shop in the mesh")
+
+
+def _client(folder: Folder, cluster: ClusterLayout) -> KubeClient:
+    """As the kubeconfig's administrator of that cluster."""
+    config = yaml.safe_load(folder.kubeconfig.read_text())
+    tokens = {user["name"]: user["user"]["token"] for user in config["users"]}
+    authorities = {one["name"]: one["cluster"]["certificate-authority-data"] for one in config["clusters"]}
+    ca_pem = base64.b64decode(authorities[cluster.context]).decode()
+    return KubeClient(cluster.api_url, ca_pem, tokens[f"{cluster.context}-admin"], "kubectl")
+
+
+async def _apply(client: KubeClient, item: Object) -> None:
+    """Create it; what is there already stays as it is."""
+    namespace = item["metadata"].get("namespace")
+    plural = data.plural(item["kind"])
+    if await client.find(item["apiVersion"], plural, item["metadata"]["name"], namespace) is None:
+        await client.create(item["apiVersion"], plural, item, namespace)
+
+
+def _old_chart(folder: Folder) -> Path:
+    """A copy of the sandbox's chart that says an older version; it stays as long as the sandbox's state."""
+    chart = folder.chart.with_name(f"consul-{OLD_VERSION}")
+    remove_tree(chart)
+    shutil.copytree(folder.chart, chart)
+    about = yaml.safe_load((chart / "Chart.yaml").read_text())
+    (chart / "Chart.yaml").write_text(yaml.safe_dump({**about, "version": OLD_VERSION}))
+    return chart
+
+
+def _helm(folder: Folder, cluster: ClusterLayout, helm: Path, chart: Path, given: dict[str, Any]) -> None:
+    """`helm install` as a person would have typed it; one that was cut off is taken away first."""
+    where = ["--kubeconfig", str(folder.kubeconfig), "--kube-context", f"{cluster.context}-admin"]
+    where += ["--namespace", NAMESPACE]
+    state = _run([str(helm), "status", RELEASE, "--output", "json", *where])
+    status = json.loads(state.stdout)["info"]["status"] if state.returncode == 0 else ""
+    if status == "deployed":
+        return
+    if status:
+        _run([str(helm), "uninstall", RELEASE, "--no-hooks", "--wait", *where])
+    command = [str(helm), "install", RELEASE, str(chart), "--values", "-", "--wait"]
+    command += ["--timeout", f"{HELM_SECONDS}s", *where]
+    done = _run(command, yaml.safe_dump(given, sort_keys=False))
+    if done.returncode:
+        last = done.stderr.strip().splitlines()[-1:] or ["helm said nothing"]
+        raise SandboxError(f"Helm could not install that Consul: {last[0]}", f"see {folder.log}.")
+
+
+def _run(command: list[str], stdin: str = "") -> subprocess.CompletedProcess[str]:
+    # A plugin's or a user's own settings are none of the sandbox's business.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("HELM_")}
+    return subprocess.run(
+        command, input=stdin, env=environment, capture_output=True, text=True, timeout=2 * HELM_SECONDS
+    )
+
+
+async def _consul(client: KubeClient, kind: str) -> ConsulApi:
+    """A client of its servers, as an administrator has one."""
+
+    async def addresses() -> list[str]:
+        pods = await client.list("v1", "pods", NAMESPACE, label_selector="component=server")
+        return [pod["status"]["podIP"] for pod in pods if pod.get("status", {}).get("podIP")]
+
+    ca, token = None, ""
+    if kind != "plain":
+        authority = await read_secret(client, NAMESPACE, "consul-ca-cert")
+        ca = (authority or {}).get("tls.crt", b"").decode()
+    if kind == "acl":
+        bootstrap = await read_secret(client, NAMESPACE, "consul-bootstrap-acl-token")
+        token = (bootstrap or {}).get("token", b"").decode()
+    return ConsulApi(addresses, 8501 if ca else 8500, ca or None, "localhost", token, timeout=10.0)
+
+
+async def _fill(consul: ConsulApi) -> None:
+    for key, value in keys().items():
+        await consul.put(f"/v1/kv/{key}", json.loads(value))
+    for registration in data.registrations():
+        await consul.put("/v1/catalog/register", registration)
+
+
+async def _until_ready(client: KubeClient) -> None:
+    """Return when every Deployment of the shop is available."""
+    waiting = {item["metadata"]["name"] for item in data.shop() if item["kind"] == "Deployment"}
+    async with aclosing(client.watch("apps/v1", "deployments", data.SHOP)) as deployments:
+        async for _, deployment in deployments:
+            if (deployment.get("status") or {}).get("availableReplicas"):
+                waiting.discard(deployment["metadata"]["name"])
+            if not waiting:
+                return
