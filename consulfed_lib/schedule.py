@@ -1,7 +1,8 @@
 """In which order a run's notebooks are executed, which of them at the same time, and what becomes of each secondary.
 
 00 and 01 first; then for each secondary 02 and then 03, several secondaries at once; 04 last. A secondary that fails
-stops no other one: the rest goes on, and is verified without it. 05 makes test workloads, and runs only by itself.
+stops no other one: the rest goes on, and is verified without it. 05 makes test workloads, and 90 takes one
+secondary out: each runs only by itself.
 
 Nothing here keeps secondaries from joining in the same moment, and nothing needs to: each joins the primary by itself,
 and Consul tells the secondaries of each other. Where it could not at once (its gossip is lost while a new datacenter
@@ -21,7 +22,7 @@ from .errors import ConsulfedError, Interrupted, LeakError, ParamsError, Preflig
 from .execution import Done, Task, Tell
 from .params import Federation
 from .results import Table
-from .steps import NOTEBOOKS, ON_REQUEST, PER_SECONDARY
+from .steps import NOTEBOOKS, ON_REQUEST, ONE_AT_A_TIME, PER_SECONDARY
 
 PREFLIGHT, VERIFICATION = "00-preflight", "04-verification"
 
@@ -60,7 +61,7 @@ def plan(params: Federation, only: str = "", secondaries: Sequence[str] = ()) ->
 
     Notebooks that run on request only are among all of them where `only` gives their number.
 
-    Raises ParamsError when `only` names no notebook, or a secondary is not one.
+    Raises ParamsError when `only` names no notebook, a secondary is not one, or one has to be chosen and is not.
     """
     chosen = [
         name
@@ -78,11 +79,16 @@ def plan(params: Federation, only: str = "", secondaries: Sequence[str] = ()) ->
             f"Not a secondary of this federation: {', '.join(strange)}.", f"choose of: {', '.join(known)}"
         )
     steps = [name for name in chosen if name in PER_SECONDARY]
+    if len(wanted) > 1 and (lonely := [name for name in steps if name in ONE_AT_A_TIME]):
+        raise ParamsError(
+            f"{lonely[0]} works on one secondary, and {len(wanted)} are chosen: {', '.join(wanted)}.",
+            "choose it with --secondary, or with `secondary` in the parameters",
+        )
     chains = [tuple(Task(step, name) for step in steps) for name in known if name in wanted] if steps else []
     return Plan(
-        tuple(Task(name) for name in chosen if name < PER_SECONDARY[0]),
+        tuple(Task(name) for name in chosen if name not in PER_SECONDARY and name < PER_SECONDARY[0]),
         tuple(chains),
-        tuple(Task(name) for name in chosen if name > PER_SECONDARY[-1]),
+        tuple(Task(name) for name in chosen if name not in PER_SECONDARY and name > PER_SECONDARY[0]),
         max(1, min(params.parallel, len(chains))),
         tuple(known),
     )

@@ -40,8 +40,8 @@ _GROUPS = {
 _READ, _TUNNEL = ("get",), ("get", "create")
 """A stream into a pod begins as a GET, for which older API servers ask `get`, and from 1.35 on `create` as well."""
 
-ALL, SETUP, TRIAL = "00 01 02 03 04", "00 01 03", "05"
-"""Notebooks. 05 is none of those that 00 looks ahead for: it is asked for by itself, and so are its rights."""
+ALL, SETUP, TRIAL, LEAVE = "00 01 02 03 04", "00 01 03", "05", "90"
+"""Notebooks. 05 and 90 are none of those that 00 looks ahead for: who asks for them asks for their rights."""
 
 TRIAL_NAMESPACE = "{trial}"
 
@@ -160,6 +160,17 @@ FACTS = (
     ),
     Fact("pods", ("watch",), notebooks=TRIAL, writes=True, namespace=TRIAL_NAMESPACE),
     Fact("pods/exec", _TUNNEL, notebooks=TRIAL, writes=True, namespace=TRIAL_NAMESPACE),
+    # The cluster that leaves. In all others 90 looks as 04 does: what it changes in Consul goes through a server's pod.
+    Fact("namespaces", _READ, ("kube-system",), LEAVE, "secondary", cluster=True),
+    *(
+        Fact(each, ("list",), (), LEAVE, "secondary")
+        for each in ("persistentvolumeclaims", "pods", "secrets")
+    ),
+    Fact("secrets", _READ, ("{secret}",), LEAVE, "secondary"),
+    Fact("secrets", ("delete",), ("{secret}",), LEAVE, "secondary", writes=True),
+    Fact("statefulsets", ("get", "patch"), ("{fullname}-server",), LEAVE, "secondary", writes=True),
+    Fact("pods", ("watch",), (), LEAVE, "secondary", writes=True),
+    Fact("jobs", ("list", "delete"), (), LEAVE, "secondary", writes=True),
 )
 """Requests of the library itself. Reviews of one's own rights and `/version` are everybody's (system:basic-user)."""
 
@@ -187,9 +198,9 @@ def needs(
     number = notebook[:2]
     primary = of.datacenter == params.primary.datacenter
     rules = list(_own(params, of, number, "primary" if primary else "secondary", read_only))
-    if create_namespace and not read_only and number != "04":
+    if create_namespace and not read_only and number not in ("04", LEAVE):
         rules.append(Rule("", ("namespaces",), ("create",), why=WRITES))
-    if number in SETUP:
+    if number in SETUP or (number == LEAVE and params.leave.uninstall):
         objects = list(objects)
         if not read_only:
             rules.append(Rule("", ("secrets",), _RELEASE_RECORDS, (), of.namespace, why=HELM))

@@ -29,14 +29,18 @@ NOTEBOOKS: dict[str, tuple[str, str]] = {
     "03-secondary-setup": ("secondary", "SecondarySetup"),
     "04-verification": ("verification", "Verification"),
     "05-cross-datacenter-traffic": ("traffic", "Traffic"),
+    "90-defederate": ("defederation", "Defederation"),
 }
 """Notebook → module and class; in the order in which they run."""
 
-PER_SECONDARY = ("02-secret-transfer", "03-secondary-setup")
+PER_SECONDARY = ("02-secret-transfer", "03-secondary-setup", "90-defederate")
 """Notebooks that work on one secondary, and run once for each."""
 
-ON_REQUEST = ("05-cross-datacenter-traffic",)
+ON_REQUEST = ("05-cross-datacenter-traffic", "90-defederate")
 """Notebooks that are no part of setting up a federation: they run only where they are asked for by their number."""
+
+ONE_AT_A_TIME = ("90-defederate",)
+"""Notebooks of ON_REQUEST that never run for every secondary: one has to be chosen."""
 
 
 def open(notebook: str, names: Mapping[str, Any]) -> Step:
