@@ -19,8 +19,8 @@ from .cluster import Cluster
 from .errors import ClusterError
 from .redact import Secret
 
-HTTPS_PORT = 8501
-"""Port of the HTTPS API of servers and local agents in the chart, with `global.tls.enabled`."""
+HTTPS_PORT, HTTP_PORT = 8501, 8500
+"""Ports of the API of servers and local agents in the chart, with `global.tls.enabled` and without."""
 
 _ANONYMOUS = "anonymous"
 """The SecretID of the token of who brings none: no secret, and a word that stands in many places."""
@@ -86,12 +86,24 @@ class _Forwarded(http.client.HTTPSConnection):
             return connection.getpeercert(binary_form=True) or b""
 
 
+class _ForwardedPlain(http.client.HTTPConnection):
+    """An HTTP connection over a port-forward, for servers without TLS."""
+
+    def __init__(self, cluster: Cluster, namespace: str, pod: str):
+        super().__init__("localhost", HTTP_PORT, timeout=30)
+        self._dial = lambda: cluster.dial(namespace, pod, HTTP_PORT)
+
+    def connect(self) -> None:
+        self.sock = self._dial()
+        self.sock.settimeout(self.timeout)
+
+
 class Consul:
     """The API of one datacenter.
 
     Args:
         pod: a server pod; its agent answers, and forwards what is asked of another datacenter (`dc=`).
-        ca_pem: the federation's server CA.
+        ca_pem: the server CA of the federation, or of a datacenter that is in none yet; empty: without TLS.
         token: an ACL token; None without ACLs. The replication token can read all that is asked here.
         domain: Consul's DNS domain (`global.domain`), which the names in the servers' certificate end with.
 
@@ -114,9 +126,13 @@ class Consul:
         self._cluster, self._namespace = cluster, namespace
         self._where = f"Consul in {datacenter} ({cluster.context}, pod {pod})"
         self._token = token
-        context = ssl.create_default_context(cadata=ca_pem)
-        name = f"server.{datacenter}.{domain.strip('.')}"
-        self._connection = _Forwarded(cluster, namespace, pod, name, context)
+        self._connection: _Forwarded | _ForwardedPlain
+        if ca_pem:
+            context = ssl.create_default_context(cadata=ca_pem)
+            name = f"server.{datacenter}.{domain.strip('.')}"
+            self._connection = _Forwarded(cluster, namespace, pod, name, context)
+        else:
+            self._connection = _ForwardedPlain(cluster, namespace, pod)
         self._lock = threading.Lock()
 
     def beside(self, pod: str) -> Consul:
@@ -169,17 +185,19 @@ class Consul:
 
         One that is not trusted is shown all the same, so that it can be said what is wrong with it.
         """
+        connection = self._connection
+        assert isinstance(connection, _Forwarded), "without TLS there is no certificate"
         with self._lock:
-            self._connection.close()  # it may be older than the server's last start
+            connection.close()  # it may be older than the server's last start
             try:
-                self._connection.connect()
-                return Shown(self._connection.sock.getpeercert(binary_form=True) or b"")
+                connection.connect()
+                return Shown(connection.sock.getpeercert(binary_form=True) or b"")
             except ssl.SSLCertVerificationError as error:
                 refused = error.verify_message
             except OSError as error:
                 raise self._failed(error) from None
             try:
-                return Shown(self._connection.shown_to_anyone(), refused)
+                return Shown(connection.shown_to_anyone(), refused)
             except OSError as error:
                 raise self._failed(error) from None
 

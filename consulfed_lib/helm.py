@@ -16,7 +16,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,15 @@ REVISION_LABEL = "consulfed-revision"
 """Label beside it: the revision that this process makes. Helm hands labels on to later revisions, also to those that
 somebody makes by hand; only where it equals the revision is the runner that revision's."""
 
+ADOPTED_LABEL = "consulfed-adopted"
+"""Label of a release that somebody else made and consulfed upgraded: its values are the user's, ours among them."""
+
+ORIGIN_LABEL = "consulfed-origin"
+"""Label beside it while an upgrade in stages is under way: the revision that it began from."""
+
+_HISTORY = 30
+"""Revisions that Helm keeps while an upgrade goes in stages; of its usual ten the first would be lost."""
+
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -48,7 +57,19 @@ killed can go on under the same approval, from whichever machine."""
 
 @dataclass(frozen=True)
 class Release:
-    """A Helm release as its newest Secret in the cluster has it."""
+    """One revision of a Helm release, as its Secret in the cluster has it.
+
+    Attributes:
+        values: what the user gave, without the chart's own.
+        defaults: the chart's own values.
+        objects: the manifest, hooks not among them.
+        secret: name of the Secret.
+        runner: label of the process that makes or made this revision; empty where it was not consulfed's.
+        ours: whether consulfed made this revision or one before it.
+        plan: mark of the approved plan under which consulfed made it.
+        adopted: whether somebody else made the release, and consulfed upgraded it.
+        origin: the revision from which an upgrade in stages began that is under way; 0: none is.
+    """
 
     name: str
     namespace: str
@@ -63,15 +84,19 @@ class Release:
     runner: str
     ours: bool
     plan: str = ""
+    defaults: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    adopted: bool = False
+    origin: int = 0
 
     @property
     def pending(self) -> bool:
         return self.status.startswith("pending-")
 
 
-def release(cluster: Cluster, namespace: str, name: str) -> Release | None:
-    """The newest revision of a release, None if there is none. Needs no Helm, only `list secrets`."""
-    secrets = cluster.list("secrets", namespace, f"owner=helm,name={name}")
+def release(cluster: Cluster, namespace: str, name: str, revision: int = 0) -> Release | None:
+    """The newest revision of a release, or the one given; None if there is none. Needs no Helm, only `list secrets`."""
+    labels = f"owner=helm,name={name}" + (f",version={revision}" if revision else "")
+    secrets = cluster.list("secrets", namespace, labels)
     if not secrets:
         return None
     newest = max(secrets, key=lambda secret: int(secret["metadata"]["labels"]["version"]))
@@ -95,6 +120,9 @@ def release(cluster: Cluster, namespace: str, name: str) -> Release | None:
         runner=labels.get(RUNNER_LABEL, "") if by_us else "",
         ours=RUNNER_LABEL in labels,
         plan=labels.get(PLAN_LABEL, "") if by_us else "",
+        defaults=record["chart"].get("values") or {},
+        adopted=ADOPTED_LABEL in labels,
+        origin=int(labels.get(ORIGIN_LABEL, 0)) if by_us else 0,
     )
 
 
@@ -220,6 +248,7 @@ class Helm(Charts):
         watch: Callable[[threading.Event], str],
         force: bool = False,
         approval: str = "",
+        labels: Mapping[str, str] | None = None,
     ) -> None:
         """Install or upgrade a release; hooks included, it ends when Helm ends.
 
@@ -229,6 +258,7 @@ class Helm(Charts):
             force: take fields that others changed. Done by itself where somebody scaled a workload by hand, because
                 the number of replicas is a parameter, and never for another field.
             approval: mark of the approved plan under which this is done.
+            labels: more labels of the revision; `null` takes one away that the revision before has.
 
         Raises:
             ApplyError: Helm failed, or its hooks did not end within `timeout` seconds.
@@ -236,10 +266,12 @@ class Helm(Charts):
         words = ["upgrade", name, *self._chart(chart), "--install", "--timeout", f"{timeout}s"]
         before = release(self.cluster, namespace, name)
         revision = before.revision + 1 if before else 1
-        labels = f"{RUNNER_LABEL}={runner_label()},{REVISION_LABEL}={revision}"
+        marks = {RUNNER_LABEL: runner_label(), REVISION_LABEL: str(revision), **(labels or {})}
         if approval or before:  # `null` takes away what Helm would hand on from the revision before
-            labels += f",{PLAN_LABEL}={approval or 'null'}"
-        words += ["--labels", labels, *self._target(namespace), "-f", "-"]
+            marks[PLAN_LABEL] = approval or "null"
+        words += ["--labels", ",".join(f"{key}={value}" for key, value in marks.items())]
+        words += ["--history-max", str(_HISTORY)] if labels else []
+        words += [*self._target(namespace), "-f", "-"]
         words += ["--force-conflicts"] if force else []
         ended = threading.Event()
         seen: list[str] = []
@@ -263,13 +295,33 @@ class Helm(Charts):
             ended.set()
             watcher.join(5)
         if process.returncode and not force and _only_scaled(errors):
-            self.upgrade(name, namespace, chart, values, timeout, watch, force=True, approval=approval)
+            self.upgrade(name, namespace, chart, values, timeout, watch, True, approval, labels)
         elif process.returncode:
             details = [f"last state seen: {seen[0]}"] if seen and seen[0] else []
             raise ApplyError(
                 f"Helm could not bring up {name} in {self.cluster.context}: {_reason(errors)}",
                 _hint(errors) or "mend the cause and run the same notebook again; it goes on from here",
                 details,
+            )
+
+    def uninstall(self, name: str, namespace: str, timeout: int) -> None:
+        """Uninstall a release, hooks included; its record goes with it. Its pods may still be ending then.
+
+        Raises:
+            ApplyError: Helm failed, or its hooks did not end within `timeout` seconds.
+        """
+        words = ["uninstall", name, "--timeout", f"{timeout}s", *self._target(namespace)]
+        done = subprocess.run(
+            [str(self.program), *words],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            preexec_fn=ended_with_us(),
+        )
+        if done.returncode:
+            raise ApplyError(
+                f"Helm could not uninstall {name} in {self.cluster.context}: {_reason(done.stderr)}",
+                _hint(done.stderr) or "mend the cause and run the same notebook again; it goes on from here",
             )
 
 

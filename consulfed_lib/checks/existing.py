@@ -10,9 +10,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from .. import helm
+from .. import adoption, helm
 from ..chart import ChartVersion, fullname
 from ..results import Finding
+from ..values import merged
 from . import Check, check
 from .target import Target
 
@@ -52,7 +53,14 @@ def namespace(self: Check, subject: str, target: Target) -> Iterator[Finding]:
 def existing_release(self: Check, subject: str, target: Target) -> Iterator[Finding]:
     of = target.of
     found = target.release()
-    if found is None:
+    upgrade = target.params.upgrade
+    if found is None and target.is_primary and upgrade.existing:
+        yield self.error(
+            subject,
+            f"there is no release {of.release} in {of.namespace}, but upgrade.existing says that there is",
+            f"correct release and namespace (helm list -A --kube-context {of.context}), or leave upgrade.existing out",
+        )
+    elif found is None:
         yield self.ok(subject, f"no release {of.release} in {of.namespace} yet")
     elif found.pending and not helm.runner_is_gone(found.runner):
         yield self.error(
@@ -61,12 +69,22 @@ def existing_release(self: Check, subject: str, target: Target) -> Iterator[Find
             f"wait for it; if nobody is, delete its record: kubectl --context {of.context} -n {of.namespace}"
             f" delete secret {found.secret}",
         )
-    elif not found.ours:
+    elif not found.ours and not target.is_primary:
         yield self.error(
             subject,
-            f"release {of.release} (revision {found.revision}) was not made by consulfed; its values would be replaced",
-            "choose another cluster; upgrading an existing installation is not supported by this version",
+            f"release {of.release} (revision {found.revision}) was not made by consulfed, and a Consul that lives"
+            " already cannot become a secondary: it would get a new CA, a new gossip key and other ACLs under its"
+            " own data",
+            "choose an empty cluster for this datacenter and move its services there, or make it the primary",
         )
+    elif not found.ours and not upgrade.existing:
+        yield self.error(
+            subject,
+            f"release {of.release} (revision {found.revision}, chart {found.version}) was not made by consulfed",
+            "to bring it to federation and keep its values: set upgrade.existing to true; else choose another cluster",
+        )
+    elif target.is_primary and not found.ours:
+        yield from _adoptable(self, subject, target, found)
     elif another := _another_role(target, found.values):
         yield self.error(
             subject,
@@ -83,6 +101,27 @@ def existing_release(self: Check, subject: str, target: Target) -> Iterator[Find
     else:
         yield self.ok(
             subject, f"release {of.release}, revision {found.revision}, {found.status}, made by consulfed"
+        )
+
+
+def _adoptable(self: Check, subject: str, target: Target, found: helm.Release) -> Iterator[Finding]:
+    """Whether a release that somebody else made can become the primary; every reason why not."""
+    params, of = target.params, target.of
+    refused = list(adoption.refusals(params, of, found))
+    for why, instead in refused:
+        yield self.error(subject, f"release {of.release} cannot become the primary: {why}", instead)
+    conflicts = [] if refused else merged(params, of, installed=target.installed()).conflicts
+    for each in conflicts:
+        yield self.error(
+            subject,
+            each.sentence,
+            "set that parameter to what is there, or change the release first: an upgrade to federation keeps it",
+        )
+    if not refused and not conflicts:
+        yield self.ok(
+            subject,
+            f"release {of.release}, revision {found.revision}, {found.status}, chart {found.version}, made by somebody"
+            " else: its values are kept but for what federation needs",
         )
 
 

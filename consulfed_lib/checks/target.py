@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from .. import helm, values
+from .. import adoption, helm, values
 from ..cluster import Cluster, Greeting
 from ..errors import ClusterError
 from ..params import Cluster as ClusterParams
@@ -98,6 +98,12 @@ class Target:
         of = self.of
         return self._seen("release", lambda: helm.release(self.cluster, of.namespace, of.release))
 
+    def installed(self) -> values.Installed | None:
+        """The release whose values are kept, where somebody else made it and it is to be upgraded."""
+        return self._seen(
+            "installed", lambda: adoption.installed(self.params, self.of, self.cluster, self.release())
+        )
+
     # -- the chart ----------------------------------------------------------------------------------------------
 
     def chart_metadata(self) -> Mapping[str, Any]:
@@ -117,7 +123,7 @@ class Target:
 
         def final() -> Mapping[str, Any]:
             if self.is_primary:
-                return values.primary_values(self.params)
+                return values.primary_values(self.params, self.installed())
             return values.secondary_values(self.params, self.of, self.api_url)
 
         return self._seen("values", final)

@@ -21,7 +21,7 @@ from ..params import Cluster as ClusterParams
 from ..params import Federation
 from ..plans import Item, item_of
 from ..results import Change, Changes, Finding
-from ..show import Text, as_yaml
+from ..show import Diff, Text, as_yaml
 from ..waiting import Seen, wait_for
 from .base import Action, Plan
 from .objects import Objects
@@ -106,7 +106,12 @@ class Installation:
         rows = [namespace, *(row for row, _ in changes.rows), *changes.objects.rows(), *more]
         items += [item for _, item in changes.rows]
         items += [*changes.objects.items(), *map(item_of, more)]
-        return Plan(Changes(title, rows), values, *changes.objects.diffs(), items=items, values=self.values)
+        parts = [values, *self._value_changes(), *changes.objects.diffs()]
+        return Plan(Changes(title, rows), *parts, items=items, values=self.values)
+
+    def _value_changes(self) -> list[Diff]:
+        """What changes in the values of a release that was there before; of our own the values themselves say it."""
+        return []
 
     def _helm_changes(self, found: helm.Release | None) -> HelmChanges:
         """What Helm would do: to the release, to what is in its way, and to every object."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 
+from ..adoption import installed as installed_before
 from ..checks.gateways import look_at_gateway
 from ..checks.secrets import secret_complete
 from ..checks.target import Target
@@ -11,6 +12,7 @@ from ..cluster import resource_path
 from ..consul import Consul
 from ..errors import ClusterError
 from ..gateway import catalog_addresses, listed
+from ..helm import release
 from ..params import Cluster as ClusterParams
 from ..results import Change, Finding
 from ..secret import read
@@ -22,6 +24,7 @@ from .connect import datacenter
 from .install import Installation, installed
 from .proxy_defaults import ProxyDefaults, proxy_defaults_owner, proxy_defaults_synced
 from .ready import look_at_one
+from .upgrade import Upgrade, existing_servers
 
 
 class PrimarySetup(Step):
@@ -39,9 +42,14 @@ class PrimarySetup(Step):
 
     @cached_property
     def installation(self) -> Installation:
-        cluster, values = self.cluster(self.of), primary_values(self.params)
-        mark = self.approval.mark
-        return Installation(self.params, self.of, cluster, values, self._why_again, approval=mark)
+        cluster, mark = self.cluster(self.of), self.approval.mark
+        before = installed_before(
+            self.params, self.of, cluster, release(cluster, self.of.namespace, self.of.release)
+        )
+        values = primary_values(self.params, before)
+        if before is None:
+            return Installation(self.params, self.of, cluster, values, self._why_again, approval=mark)
+        return Upgrade(self.params, self.of, cluster, values, self._why_again, approval=mark, before=before)
 
     def _why_again(self) -> str:
         """Only Helm's hook makes the federation secret, so that one which is gone or stale takes an upgrade."""
@@ -56,6 +64,8 @@ class PrimarySetup(Step):
         found = look_at_one(self.params, self.of, self.notebook)
         if any(finding.severity == "error" for finding in found):
             return found
+        if isinstance(self.installation, Upgrade):
+            found += existing_servers(self.subject, self.installation)
         return found + proxy_defaults_owner(self.subject, self.proxy_defaults)
 
     def planned(self) -> Plan:

@@ -14,17 +14,23 @@ from .facts import ABSENT, FACTS, Datacenter, Role, get, server_config, shown, w
 from .layers import Layer, merge, put, read_layers
 
 VOLUMES = "server.extraVolumes"
+PARTITION = "server.updatePartition"
 _CERTIFICATE_KEYS = ("caCert", "caKey")
 
 
 @dataclass(frozen=True)
 class Leaf:
-    """One value of ours: what it must be, because of what, and whether it must be said or the chart knows it."""
+    """One value of ours: what it must be, because of what, and whether it must be said or the chart knows it.
+
+    Attributes:
+        parameter: the parameter that it follows from; empty where it is what federation needs.
+    """
 
     path: str
     value: Any
     reason: str
     said: bool = True
+    parameter: str = ""
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,30 @@ class Conflict:
     check: str
     path: str
     sentence: str
+
+
+@dataclass(frozen=True)
+class Installed:
+    """A release that somebody else made, and whose values are kept.
+
+    Attributes:
+        values: those that it was given, before anything of ours.
+        defaults: the chart's own.
+    """
+
+    name: str
+    values: Mapping[str, Any]
+    defaults: Mapping[str, Any]
+
+    def effective(self, path: str) -> Any:
+        """What the release has at that path, said or not; ABSENT where it has nothing."""
+        return effective(self.values, self.defaults, path)
+
+
+def effective(values: Mapping[str, Any], defaults: Mapping[str, Any], path: str) -> Any:
+    """The value at a path as the chart sees it: what is said, else the chart's own."""
+    said = get(values, path)
+    return get(defaults, path) if said is ABSENT else said
 
 
 @dataclass
@@ -50,13 +80,14 @@ class Merged:
         return next(said, "")
 
 
-def primary_values(params: Federation) -> dict[str, Any]:
-    """The values that make a datacenter the primary of a federation.
+def primary_values(params: Federation, installed: Installed | None = None) -> dict[str, Any]:
+    """The values that make a datacenter the primary of a federation; of one that is installed, those that it has, with
+    as few changes as that takes.
 
     `federation.primaryDatacenter` is left out on purpose: with ACLs it breaks every login of a primary
     (consul-k8s #1873, #1309). Raises ParamsError that lists every conflict with the user's own values.
     """
-    return _without_conflicts(params.primary, merged(params, params.primary))
+    return _without_conflicts(params.primary, merged(params, params.primary, installed=installed))
 
 
 def secondary_values(params: Federation, secondary: Cluster, api_url: str) -> dict[str, Any]:
@@ -82,18 +113,30 @@ def _without_conflicts(cluster: Cluster, found: Merged) -> dict[str, Any]:
     return found.values
 
 
-def merged(params: Federation, cluster: Cluster, api_url: str = "") -> Merged:
+def merged(
+    params: Federation, cluster: Cluster, api_url: str = "", installed: Installed | None = None
+) -> Merged:
     """Final values of one datacenter: the user's layers, ours over them; conflicts are listed, not raised.
+
+    Args:
+        installed: the release whose values lie under all of them. Of ours only those are said then that are not so
+            already; and what it has at our keys is changed, and no conflict.
 
     Raises ParamsError when one of the user's files cannot be read any more.
     """
     leaves = list(_leaves(params, cluster, api_url))
     found = Merged({}, _layers(params, cluster))
+    theirs: dict[str, Any] = {}
+    for layer in found.layers:
+        merge(theirs, layer.values)
+    if installed:
+        found.layers.insert(0, Layer(f"the installed release {installed.name}", installed.values))
+        leaves.append(Leaf(PARTITION, 0, "all servers are to be of the newest template"))
     for layer in found.layers:
         merge(found.values, layer.values)
-    theirs = copy.deepcopy(found.values)
     for leaf in leaves:
-        if leaf.said:
+        so_already = installed and _same(effective(found.values, installed.defaults, leaf.path), leaf.value)
+        if leaf.said and not so_already:
             put(found.values, leaf.path, copy.deepcopy(leaf.value))
     volumes = get(theirs, VOLUMES)
     of = datacenter(params, cluster, found.values)
@@ -101,7 +144,9 @@ def merged(params: Federation, cluster: Cluster, api_url: str = "") -> Merged:
         ours = get(found.values, VOLUMES)
         found.values["server"]["extraVolumes"] = [v for v in volumes if v not in ours] + ours
     found.conflicts += _contradictions(leaves, theirs, found)
-    found.conflicts += _unlivable(leaves, theirs, of, found)
+    if installed:
+        found.conflicts += _otherwise(leaves, installed)
+    found.conflicts += _unlivable(leaves, found.values if installed else theirs, of, found)
     found.conflicts += _volume_conflicts(theirs, of, found)
     return found
 
@@ -128,10 +173,10 @@ def _leaves(params: Federation, cluster: Cluster, api_url: str) -> Iterator[Leaf
         return Leaf(path, value, f"federation needs {shown(value)}: {why(path, role, chart)}")
 
     def parameter(path: str, value: Any, name: str, said: bool = True) -> Leaf:
-        return Leaf(path, value, f"the parameter `{name}` makes it {shown(value)}", said)
+        return Leaf(path, value, f"the parameter `{name}` makes it {shown(value)}", said, name)
 
     def unsaid(path: str, name: str) -> Leaf:
-        return Leaf(path, None, f"the parameter `{name}` leaves it out", said=False)
+        return Leaf(path, None, f"the parameter `{name}` leaves it out", False, name)
 
     place = _place(params, cluster)
     if params.global_name:
@@ -268,6 +313,21 @@ def _contradictions(leaves: list[Leaf], theirs: Mapping[str, Any], found: Merged
             yield Conflict(
                 "values-conflict", leaf.path,
                 f"{found.source(leaf.path)} says {leaf.path}: {shown(value)}; {leaf.reason}",
+            )  # fmt: skip
+
+
+def _otherwise(leaves: list[Leaf], installed: Installed) -> Iterator[Conflict]:
+    """What the installed release has otherwise than the parameters say. What federation needs is changed there; what
+    is a choice was made by its user, and is not undone by a default of ours."""
+    for leaf in leaves:
+        said = get(installed.values, leaf.path)
+        if said is ABSENT and leaf.path.startswith("meshGateway."):
+            continue  # there is no gateway yet, or it is as the chart has it
+        there = installed.effective(leaf.path)
+        if leaf.parameter and there is not ABSENT and not _same(there, leaf.value):
+            yield Conflict(
+                "values-conflict", leaf.path,
+                f"the installed release {installed.name} has {leaf.path}: {shown(there)}; {leaf.reason}",
             )  # fmt: skip
 
 

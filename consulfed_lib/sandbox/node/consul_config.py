@@ -138,18 +138,23 @@ def _translate(config: Config, key: str, container: Container) -> None:
 
 
 def _flat_tls(tls: Config) -> Config:
-    """The `tls` block (Consul 1.12) in the flat keys that older versions know, and newer ones deprecate."""
+    """The `tls` block (Consul 1.12) in the flat keys that older versions know, and newer ones deprecate.
+
+    What it does not say is left as other files have it.
+    """
     defaults, rpc, https = (tls.get(part, {}) for part in ("defaults", "internal_rpc", "https"))
     flat = {}
     for name in ("ca_file", "ca_path", "cert_file", "key_file"):
         value = rpc.get(name) or defaults.get(name) or https.get(name)
         if value:
             flat[name] = value
-    flat["verify_outgoing"] = bool(rpc.get("verify_outgoing", defaults.get("verify_outgoing", False)))
-    flat["verify_incoming_rpc"] = bool(rpc.get("verify_incoming", defaults.get("verify_incoming", False)))
-    flat["verify_incoming_https"] = bool(https.get("verify_incoming", defaults.get("verify_incoming", False)))
-    flat["verify_server_hostname"] = bool(rpc.get("verify_server_hostname", False))
-    return flat
+    said = {
+        "verify_outgoing": rpc.get("verify_outgoing", defaults.get("verify_outgoing")),
+        "verify_incoming_rpc": rpc.get("verify_incoming", defaults.get("verify_incoming")),
+        "verify_incoming_https": https.get("verify_incoming", defaults.get("verify_incoming")),
+        "verify_server_hostname": rpc.get("verify_server_hostname"),
+    }
+    return flat | {key: bool(value) for key, value in said.items() if value is not None}
 
 
 def _put(config: Config, key: str, value: Any) -> None:
