@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from ..controllers.client import DELETED, KubeClient, KubeError, Object, object_key
 from ..layout import ClusterLayout
 from ..node.consul_http import ConsulError
+from ..node.inside import Predicate
 from ..node.workload import Container, Job
 from .cleanup import (
     delete_completed_job,
@@ -23,6 +24,7 @@ from .cleanup import (
     tls_init_cleanup,
 )
 from .config_entries import ConfigEntrySync
+from .consul_api import consul_of
 from .create_federation_secret import create_federation_secret
 from .gateways import GatewayRegistrar
 from .gossip import gossip_encryption_autogenerate
@@ -30,7 +32,7 @@ from .inject import Injector
 from .installation import Installation, Session, read_installation
 from .joblog import JobFailed, JobLog
 from .mesh_services import MeshServices
-from .options import options
+from .options import endpoint, options
 from .server_acl_init import server_acl_init
 from .tls_init import tls_init
 from .webhook_certs import make_webhook_certificates
@@ -66,8 +68,33 @@ JOBS: Mapping[str, Job] = {
 }
 """`component` label of a Job's pod → its work; exit code 0, or 1 with the cause in the last log line."""
 
-PASSIVE: frozenset[str] = frozenset({"connect-injector", "controller", "webhook-cert-manager", "client"})
-"""Components whose pods run no process: `run_consul_k8s` does what their containers would.
+
+async def _always(container: Container) -> bool:
+    return True
+
+
+async def _has_a_server(container: Container) -> bool:
+    """Whether a Consul server answers in the way that the container was told: with TLS or without.
+
+    Since chart 1.0 an injector connects before it serves its webhook. With TLS on while no server has it yet, that
+    takes until the first one is restarted, and the Deployment's old pod goes on meanwhile.
+    """
+    if "CONSUL_ADDRESSES" not in container.env:
+        return True
+    try:
+        async with consul_of(container, endpoint(options(container))) as consul:
+            return bool(await consul.get("/v1/status/leader"))
+    except ConsulError:
+        return False
+
+
+PASSIVE: Mapping[str, Predicate] = {
+    "connect-injector": _has_a_server,
+    "controller": _always,
+    "webhook-cert-manager": _always,
+    "client": _always,
+}
+"""Components whose pods run no process, and when those are ready: `run_consul_k8s` does what their containers would.
 
 `client` is the DaemonSet of client agents of charts up to 0.49: what asks one is sent to a server instead.
 """
@@ -90,13 +117,23 @@ async def run_consul_k8s(
             template = deployment["spec"]["template"]
             if key in running:
                 known, task = running[key]
-                if kind != DELETED and known == template:
+                if kind != DELETED and (known == template or not _rolled_out(deployment)):
                     continue
                 task.cancel()
                 del running[key]
             if kind == DELETED:
                 continue
             running[key] = (template, group.create_task(_serve(cluster, client, deployment, injector)))
+
+
+def _rolled_out(deployment: Object) -> bool:
+    """Whether a pod of the template as it is now is ready; until then the work is that of the pods from before."""
+    status, metadata = deployment.get("status") or {}, deployment["metadata"]
+    return bool(
+        status.get("observedGeneration") == metadata["generation"]
+        and status.get("updatedReplicas")
+        and status.get("updatedReplicas") == status.get("replicas") == status.get("readyReplicas")
+    )
 
 
 async def _serve(cluster: ClusterLayout, client: KubeClient, deployment: Object, injector: Injector) -> None:

@@ -1,7 +1,8 @@
 """What the connect-inject webhook does to a pod that asks for it: one more container, its sidecar.
 
 A real one adds an init container, too, and consul-dataplane as the sidecar (Envoy up to chart 0.49). Here the sidecar
-does both their work (`node.sidecar`), and is told by its environment what a real one is told by its arguments.
+does both their work (`node.sidecar`), and is told by its environment most of what a real one is told by its arguments;
+of those it has the ones that say where the servers are, and whether they speak TLS.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from ..node.consul_http import ConsulError
+from ..node.dataplane import GRPC_PORT
 from ..node.sidecar import CA_FILE, CA_PEM, LISTEN, PORT, SERVICE
 from .installation import Installation, keep_trying
 from .mounted import read_mounted
@@ -111,10 +113,13 @@ async def _environment(installation: Installation) -> dict[str, str]:
 
 def _container(installation: Installation, env: dict[str, str]) -> dict[str, Any]:
     given = installation.given
+    # Written down at the injection, for the pod's whole life: a sidecar from before TLS never speaks it.
+    tls = f"-ca-certs={env[CA_FILE]}" if CA_FILE in env else "-tls-disabled"
     return {
         "name": CONTAINER,
         "image": given.flag("consul-dataplane-image") or f"hashicorp/{CONTAINER}",
         "imagePullPolicy": "IfNotPresent",
+        "args": [f"-addresses={env['CONSUL_ADDRESSES']}", f"-grpc-port={GRPC_PORT}", tls],
         "env": [{"name": name, "value": value} for name, value in env.items() if value],
         "resources": {},
         "terminationMessagePath": "/dev/termination-log",

@@ -14,6 +14,8 @@ MISSING_INDEX = 0
 
 _WAIT = "60s"
 _ANSWER_SECONDS = 90
+_FORWARD_SECONDS = 400
+"""Others' queries may wait for a change as long as Consul lets them: 5 minutes and a sixteenth."""
 
 
 class ConsulError(Exception):
@@ -87,10 +89,38 @@ class ConsulHttp:
                 f"{address}:{self._port}{path}: {str(error) or type(error).__name__}"
             ) from error
 
-    @property
-    def server_name(self) -> str:
-        """The name that a server's certificate must have; empty for plain HTTP."""
-        return self._server_name or ""
+    async def forward(self, method: str, path: str, body: bytes) -> tuple[int, bytes, str]:
+        """Somebody else's request, with this client's token: (status, body, X-Consul-Index) of the answer.
+
+        A server that does not answer is given up for another one, once. Raises ConsulError when that does not answer
+        either, or when an answer is an error of the server's own (5xx).
+        """
+        if self._session is None:
+            self._session = aiohttp.ClientSession()
+        scheme = "http" if self._tls is None else "https"
+        for last in (False, True):
+            address = await self.address()
+            try:
+                async with self._session.request(
+                    method,
+                    f"{scheme}://{address}:{self._port}{path}",
+                    data=body or None,
+                    headers={"X-Consul-Token": self.token} if self.token else {},
+                    timeout=aiohttp.ClientTimeout(total=_FORWARD_SECONDS, sock_connect=5),
+                    ssl=self._tls if self._tls is not None else True,
+                    server_hostname=self._server_name,
+                ) as response:
+                    text = await response.read()
+                    if response.status >= 500:
+                        raise ConsulError(f"{path}: {response.status} {text.decode()}", response.status)
+                    return response.status, text, response.headers.get("X-Consul-Index", "")
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                self._address = ""
+                if last:
+                    raise ConsulError(
+                        f"{address}:{self._port}{path}: {str(error) or type(error).__name__}"
+                    ) from error
+        raise AssertionError("the last attempt returns or raises")
 
     async def address(self) -> str:
         """The server that is asked now, and again until it fails. Raises ConsulError."""

@@ -47,18 +47,21 @@ class JobProgram(Program):
 
 
 class PassiveProgram(Program):
-    """A container whose work is done elsewhere in the sandbox: it runs, and is ready when that says so."""
+    """A container whose work is done elsewhere in the sandbox: it runs, and is ready once that has said so."""
 
     def __init__(self, container: Container, predicate: Predicate | None):
         super().__init__(container)
         self._predicate = predicate
+        self._was_ready = predicate is None
         self._ended = asyncio.Event()
 
     async def start(self) -> None:
         self.container.log("sandbox: the work of this container is done by the sandbox itself")
 
     async def ready(self) -> bool:
-        return self._predicate is None or await self._predicate(self.container)
+        if not self._was_ready and self._predicate is not None:
+            self._was_ready = await self._predicate(self.container)
+        return self._was_ready
 
     async def wait(self) -> int:
         await self._ended.wait()

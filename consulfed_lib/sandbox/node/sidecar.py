@@ -13,10 +13,11 @@ from typing import Any
 from ..consul_k8s import login as acl
 from ..consul_k8s.consul_api import consul_of, server_name
 from .consul_http import MISSING_INDEX, ConsulError, ConsulHttp
+from .dataplane import Relay, understood
 from .envoy import ADMIN_PORT, write_bootstrap
 from .process import exit_code, spawn, stop
 from .upstreams import UPSTREAMS, Mesh, MeshFollower, upstreams, write_upstreams
-from .workload import Container, Program, write_private
+from .workload import Container, Program
 
 SERVICE, PORT, LISTEN, CA_PEM, CA_FILE = (
     "PROXY_SERVICE",
@@ -45,6 +46,7 @@ class Sidecar(Program):
         self._signed_in = 0.0
         self._signing = asyncio.Lock()
         self._consul: ConsulHttp | None = None
+        self._relay: Relay | None = None
         self._following: asyncio.Task[None] | None = None
         self._processes: list[asyncio.subprocess.Process] = []
         self._folder = container.folder / "proxy"
@@ -66,12 +68,12 @@ class Sidecar(Program):
         self._folder.mkdir(mode=0o700, exist_ok=True)
         place = acl.login_endpoint(container)
         ca_pem = container.files[place.ca_file].decode() if place.ca_file else None
-        servers = consul_of(container, place).servers
+        servers = understood(consul_of(container, place).servers, tls=ca_pem is not None)
         self._consul = consul = ConsulHttp(servers, place.port, ca_pem, server_name(place.hosts[0]))
         await self._sign_in()
         await self._registered(consul)
         if self._listens:
-            self._processes.append(await self._start_inbound(consul, place.port, ca_pem))
+            self._processes.append(await self._start_inbound(consul))
         if wanted:
             write_upstreams(self._folder, container.address, wanted, Mesh())
             follower = MeshFollower(
@@ -124,18 +126,11 @@ class Sidecar(Program):
             if index == MISSING_INDEX:
                 await asyncio.sleep(_RETRY_SECONDS)
 
-    async def _start_inbound(
-        self, consul: ConsulHttp, port: int, ca_pem: str | None
-    ) -> asyncio.subprocess.Process:
+    async def _start_inbound(self, consul: ConsulHttp) -> asyncio.subprocess.Process:
         container = self.container
-        scheme = "http" if ca_pem is None else "https"
-        env = {"HOME": str(self._folder), "CONSUL_HTTP_ADDR": f"{scheme}://{await consul.address()}:{port}"}
-        if ca_pem is not None:
-            ca_file = self._folder / "ca.pem"
-            write_private(ca_file, ca_pem.encode())
-            env |= {"CONSUL_CACERT": str(ca_file), "CONSUL_TLS_SERVER_NAME": consul.server_name}
-        if self._token:
-            env["CONSUL_HTTP_TOKEN"] = self._token
+        self._relay = relay = Relay(consul, container.address)
+        await relay.start()
+        env = {"HOME": str(self._folder), "CONSUL_HTTP_ADDR": relay.url}
         return await spawn(
             [
                 container.tools["consul"],
@@ -212,6 +207,8 @@ class Sidecar(Program):
             self._following.cancel()
             await asyncio.gather(self._following, return_exceptions=True)
         await asyncio.gather(*(stop(one, grace=self.container.grace) for one in self._processes))
+        if self._relay is not None:
+            await self._relay.stop()
         if self._consul is not None:
             await self._consul.close()
         token, self._token = self._token, ""
