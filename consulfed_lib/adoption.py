@@ -11,6 +11,7 @@ from .params import Cluster as ClusterParams
 from .params import Federation
 from .values import Installed, merged
 from .values.facts import get, shown
+from .values.stages import ENABLED, not_demanded
 
 
 def installed(
@@ -73,6 +74,11 @@ def refusals(params: Federation, of: ClusterParams, found: helm.Release) -> Iter
             f"its domain is {domain!r}, the parameters have {ours!r}",
             f"say it for all datacenters: values: {{global: {{domain: {domain}}}}}",
         )
+    if there.effective(ENABLED) is not True:
+        try:
+            not_demanded(get(found.values, "server.extraConfig"), params.chart.parsed)
+        except ValueError as error:
+            yield f"{error}", "write it as JSON first; it is most likely a template"
     yield from _chart(params, found)
 
 

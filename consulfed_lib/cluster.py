@@ -53,6 +53,7 @@ _CORE = {
 _GROUPS = {
     "statefulsets": "apps/v1",
     "deployments": "apps/v1",
+    "daemonsets": "apps/v1",
     "jobs": "batch/v1",
     "storageclasses": "storage.k8s.io/v1",
     "customresourcedefinitions": "apiextensions.k8s.io/v1",

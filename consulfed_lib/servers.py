@@ -29,6 +29,7 @@ class Servers:
     Attributes:
         values: the values of the release as Helm has them now, over the chart's own.
         count: how many there are to be.
+        like: how they are asked: as this one of them; None: with what the release's own Secrets say.
     """
 
     cluster: Cluster
@@ -38,6 +39,7 @@ class Servers:
     datacenter: str
     values: Mapping[str, Any]
     count: int
+    like: Consul | None = None
 
     @property
     def name(self) -> str:
@@ -113,9 +115,13 @@ class Servers:
 
     def consuls(self, pods: Mapping[str, Mapping[str, Any]] | None = None) -> Iterator[Consul]:
         """The API of each server, over TLS where its pod has it; a Consul that is closed by who takes it."""
+        pods = self.pods() if pods is None else pods
+        if self.like:
+            yield from map(self.like.beside, sorted(pods))
+            return
         ca, token = self.ca_pem(), self.token()
         domain = get(self.values, "global.domain") or "consul"
-        for name, pod in sorted((self.pods() if pods is None else pods).items()):
+        for name, pod in sorted(pods.items()):
             pem = ca if _speaks_tls(pod) else ""
             yield Consul(self.cluster, self.namespace, name, self.datacenter, pem, token, domain)
 

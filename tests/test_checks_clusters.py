@@ -193,7 +193,34 @@ def test_failed_hook_jobs_are_a_warning(target, api):
     (found,) = existing.leftovers("dc1", target)
     assert found.severity == "warning"
     assert "broken" in found.found
-    assert "release=consul" in api.requests[0].query["labelSelector"]
+    assert any(each.query.get("labelSelector") == "release=consul" for each in api.requests)
+
+
+@pytest.mark.parametrize(("clear", "severity"), [(False, "error"), (True, "warning")])
+def test_a_failed_job_of_somebody_elses_release_is_removed_on_request_only(
+    cluster, api, federation, clear, severity
+):
+    """Its log may be all that is left to tell what went wrong there."""
+    params = federation(upgrade={"existing": True, "clear_leftovers": clear})
+    api.answers["GET /apis/batch/v1/namespaces/consul/jobs"] = 200, {"items": [job("broken", "Failed")]}
+    api.answers[f"GET {CONSUL}/secrets"] = 200, {"items": [stored(1)]}
+    (found,) = existing.leftovers("dc1", Target(params, params.primary, cluster))
+    assert (found.severity, "broken" in found.found) == (severity, True)
+
+
+@pytest.mark.parametrize(
+    ("claims", "severity"), [((), "warning"), (("data-consul-consul-server-0",), "error")]
+)
+def test_old_secrets_are_removed_on_request_but_never_where_data_is_left(
+    cluster, api, federation, claims, severity
+):
+    """With a volume of the servers there is an old raft, whose secrets these may be."""
+    params = federation(upgrade={"clear_leftovers": True})
+    api.answers[f"GET {CONSUL}/secrets"] = lambda asked: no_release(asked) or named("consul-ca-cert")
+    api.answers[f"GET {CONSUL}/persistentvolumeclaims"] = named(*claims)
+    (found,) = existing.leftovers("dc1", Target(params, params.primary, cluster))
+    assert found.severity == severity
+    assert "consul-ca-cert" in found.found
 
 
 def no_release(asked: Request) -> tuple[int, Any] | None:

@@ -7,13 +7,14 @@ of what is cluster-wide are looked at first. Who owns an object stands in annota
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from .. import adoption, helm
 from ..chart import ChartVersion, fullname
 from ..results import Finding
 from ..values import merged
+from ..values.facts import get
 from . import Check, check
 from .target import Target
 
@@ -281,44 +282,65 @@ def _brings_gateway_api(target: Target) -> bool:
 
 @check("leftovers", "nothing of an older installation would break or mislead the new one")
 def leftovers(self: Check, subject: str, target: Target) -> Iterator[Finding]:
-    of, name = target.of, target.fullname
+    of, release, clear = target.of, target.release(), target.params.upgrade.clear_leftovers
     found: list[Finding] = []
     for job in target.list("jobs", of.namespace, f"release={of.release}"):
         if failed_job(job):
+            name = job["metadata"]["name"]
+            what = f"failed hook Job {name} is left over; the next upgrade would stop at it"
+            if clear or release is None or release.ours:
+                found.append(self.warning(subject, what, "the run removes it before Helm starts"))
+            else:
+                delete = f"kubectl --context {of.context} -n {of.namespace} delete job/{name}"
+                hint = f"see its log; then {delete}, or set upgrade.clear_leftovers to true"
+                found.append(self.error(subject, what, hint))
+    if release is None:
+        secrets = old_secrets(target.list, of.namespace, target.fullname, target.values())
+        claims = sorted(claim["metadata"]["name"] for claim in server_claims(target))
+        if clear and secrets and not claims:
             found.append(
                 self.warning(
                     subject,
-                    f"failed hook Job {job['metadata']['name']} is left over; the next upgrade would stop at it",
-                    "the run removes it before Helm starts",
+                    f"left from an older installation: {', '.join(f'secret {n}' for n in secrets)}",
+                    "the run removes them before Helm starts",
                 )
             )
-    if target.release() is None:
-        old = {
-            f"{name}-ca-cert",
-            f"{name}-ca-key",
-            f"{name}-bootstrap-acl-token",
-            f"{name}-gossip-encryption-key",
-            f"{name}-acl-replication-acl-token",
-        }
-        old -= {
-            target.value(f"global.{path}.secretName")
-            for path in ("gossipEncryption", "tls.caCert", "tls.caKey", "acls.bootstrapToken")
-        }  # what the parameters themselves refer to was put there on purpose
-        # Releases are the largest Secrets by far, and none of them is meant.
-        secrets = target.list("secrets", of.namespace, "owner!=helm", whole=False)
-        there = sorted(old & {secret["metadata"]["name"] for secret in secrets})
-        claims = sorted(claim["metadata"]["name"] for claim in server_claims(target))
-        what = [*(f"secret {n}" for n in there), *(f"volume claim {n}" for n in claims)]
-        if what:
+        elif old := [*(f"secret {n}" for n in secrets), *(f"volume claim {n}" for n in claims)]:
+            # With the claims goes the data: no parameter says that it is not needed.
+            clears = "; or set upgrade.clear_leftovers to true" if secrets and not claims else ""
+            delete = " ".join([*(f"secret/{n}" for n in secrets), *(f"pvc/{n}" for n in claims)])
             found.append(
                 self.error(
                     subject,
-                    f"left from an older installation: {', '.join(what)}",
-                    f"if nothing there is needed: kubectl --context {of.context} -n {of.namespace} delete "
-                    + " ".join([*(f"secret/{n}" for n in there), *(f"pvc/{n}" for n in claims)]),
+                    f"left from an older installation: {', '.join(old)}",
+                    f"if nothing there is needed: kubectl --context {of.context} -n {of.namespace} delete {delete}"
+                    + clears,
                 )
             )
     yield from found or [self.ok(subject, "none")]
+
+
+def old_secrets(
+    listed: Callable[..., list[dict[str, Any]]], namespace: str, fullname: str, values: Mapping[str, Any]
+) -> list[str]:
+    """Secrets that an installation which is gone left, and a new one of that name would take for its own.
+
+    Args:
+        listed: `list` of a cluster.
+        values: those of the new one; what they refer to was put there on purpose.
+    """
+    suffixes = (
+        "ca-cert",
+        "ca-key",
+        "bootstrap-acl-token",
+        "gossip-encryption-key",
+        "acl-replication-acl-token",
+    )
+    given = ("gossipEncryption", "tls.caCert", "tls.caKey", "acls.bootstrapToken")
+    meant = {get(values, f"global.{path}.secretName") for path in given}
+    # Releases are the largest Secrets by far, and none of them is meant.
+    there = {each["metadata"]["name"] for each in listed("secrets", namespace, "owner!=helm", whole=False)}
+    return sorted(there & {f"{fullname}-{suffix}" for suffix in suffixes} - meant)
 
 
 def failed_job(job: Mapping[str, Any]) -> bool:

@@ -13,7 +13,7 @@ from .. import helm
 from ..canonical import digest
 from ..checks import Check, check
 from ..checks.addresses import last_warning
-from ..checks.existing import failed_job
+from ..checks.existing import failed_job, old_secrets
 from ..cluster import Cluster, resource_path
 from ..errors import ApplyError, ClusterError
 from ..gateway import listed, live_addresses
@@ -172,6 +172,10 @@ class Installation:
             if failed_job(job) or (_is_hook(job) and not self.is_installed(found)):
                 delete = partial(self.cluster.delete, "jobs", self.namespace, name)
                 things.append((f"left-over Job {name}: deleted", delete))
+        if found is None and self.params.upgrade.clear_leftovers:
+            for name in old_secrets(self.cluster.list, self.namespace, self.fullname, self.values):
+                delete = partial(self.cluster.delete, "secrets", self.namespace, name)
+                things.append((f"secret {name} of an older installation: deleted", delete))
         return things
 
     def upgrade(self) -> Change:

@@ -40,12 +40,14 @@ class Known:
         members: servers of the leaving datacenter in the WAN pool.
         accounts, others: ACL objects: those of the leaving datacenter, and all other ones.
         has_state: whether there is a federation state of it.
+        answers: whether its Consul lives: the primary reads its servers' health through the gateways.
     """
 
     members: dict[str, int]
     accounts: Accounts
     others: Accounts
     has_state: bool
+    answers: bool
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,8 @@ class Removal:
         consul, accounts, others = self.primary.consul, Accounts({}), Accounts({})
         if self.params.acls:
             accounts, others = leaving.accounts(consul, self.params.fullname(self.of), self.name)
-        state = leaving.has_state(consul, self.name)
-        return Known(leaving.members(consul, self.name), accounts, others, state)
+        members, state = leaving.members(consul, self.name), leaving.has_state(consul, self.name)
+        return Known(members, accounts, others, state, bool(members) and self._answers())
 
     def _row(self, id: str, outcome: str, what: str) -> Change:
         return Change(id, self.primary.name, outcome, what, undo="" if outcome == "unchanged" else self.undo)
@@ -85,7 +87,7 @@ class Removal:
 
     def rows(self, known: Known) -> list[Change]:
         """A row for each thing that would go, and for what stays."""
-        rows = [self._pool_row(member, status) for member, status in sorted(known.members.items())]
+        rows = [self._pool_row(*each, known.answers) for each in sorted(known.members.items())]
         for kind in leaving.KINDS:
             if known.accounts.of(kind):
                 # Tokens come and go with their pods: a plan that names them would not be the same a minute later.
@@ -96,15 +98,20 @@ class Removal:
             rows.append(self._row("federation-state", "unchanged", what))
         return rows
 
-    def _pool_row(self, member: str, status: int) -> Change:
+    def _pool_row(self, member: str, status: int, answers: bool) -> Change:
         word = leaving.WORDS.get(status, str(status))
-        if status in _IN_POOL and not self.params.leave.uninstall:
+        if status in _IN_POOL and self._is_left_running(answers):
             return self._row("wan-member", "unchanged", f"{member} {word}: stays while it runs")
         if status not in _IN_POOL and not self._can_forget:
             return self._row(
                 "wan-member", "unchanged", f"{member} {word}: forgotten after 72 h, not on request"
             )
         return self._row("wan-member", "would delete", f"{member} {word}")
+
+    def _is_left_running(self, answers: bool) -> bool:
+        """Whether its servers live, and are not ours to stop: those of a cluster that is kept, or out of reach."""
+        leave = self.params.leave
+        return answers and (leave.unreachable or not leave.uninstall)
 
     @property
     def _can_forget(self) -> bool:
@@ -119,7 +126,7 @@ class Removal:
 
     def leave_pool(self, known: Known) -> Change:
         """Until no remaining datacenter sees one of its servers alive; then what Consul can forget is forgotten."""
-        if self.params.leave.uninstall:
+        if not self._is_left_running(known.answers):
             self._wait_until_missed()
         if self._can_forget:
             self._forget()
@@ -133,7 +140,7 @@ class Removal:
         return self._row("wan-member", "deleted", f"{', '.join(sorted(out))}; {kept}")
 
     def _wait_until_missed(self) -> None:
-        """A server that ended without a word is missed after a minute or two. One that lives is not waited for."""
+        """A server that ended without a word is missed after a minute or two."""
 
         def look() -> Seen:
             alive = [
@@ -148,12 +155,11 @@ class Removal:
         if not self.params.leave.unreachable:
             hint = f"see that no server of {self.name} runs any more; then run this again"
             wait_for(f"{self.name} leaves the pool", look, limit, hint=hint)
-        elif not self._answers():
+        else:
             with suppress(WaitTimeoutError):  # whom they still see then is for the check of the pool to say
                 wait_for(f"{self.name} is missed", look, limit)
 
     def _answers(self) -> bool:
-        """Whether its Consul lives: the primary reads its servers' health through the gateways."""
         left = Datacenter(self.params, self.of, self.primary.cluster, self.primary.consul)
         return all(found.severity == "ok" for found in node_health(self.name, self.primary, left))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from ..checks.federation import Datacenter, node_health, primary_gateways
+from ..checks.federation import Datacenter, node_health
 from ..checks.gateways import look_at_gateway
 from ..checks.network import look_at_api, look_before_install, look_from_servers
 from ..checks.preflight import api_url, distinct_clusters
@@ -21,6 +21,7 @@ from .base import Action, Plan, Step
 from .connect import datacenter
 from .install import Installation, installed
 from .ready import look_at_one
+from .restart import Restart
 
 
 class SecondarySetup(Step):
@@ -65,20 +66,26 @@ class SecondarySetup(Step):
         found += secret_copy(
             self.subject, self.params, primary, self.of, self.cluster(self.of), must_be_there
         )
-        return found + look_at_api(*self._targets()) + self._look_at_running_servers()
-
-    def _look_at_running_servers(self) -> list[Finding]:
-        """Whether they know where the primary's gateways are now; where none runs, none is to be restarted."""
-        if self.installation.release() is None:
-            return []
-        try:
-            here, primary = self._both()
-        except (ClusterError, SecretError):
-            return []
-        return primary_gateways(self.subject, here, primary)
+        return found + look_at_api(*self._targets())
 
     def planned(self) -> Plan:
-        return self.installation.plan([])
+        restart = self._restart()
+        return self.installation.plan([restart.planned()] if restart else [])
+
+    def _restart(self) -> Restart | None:
+        """The servers that run already; None where none does, so that none is to be restarted."""
+        if self.installation.release() is None:
+            return None
+        try:
+            return Restart(self.params, self._both()[0])
+        except (ClusterError, SecretError):
+            return None
+
+    def restart_servers(self) -> Change:
+        """Those that were started with other gateways of the primary than the secret has now."""
+        restart = self._restart()
+        assert restart is not None, "after Helm there is a release, and its servers are ready"
+        return restart.apply()
 
     def changed_clusters(self) -> list[ClusterParams]:
         return [self.of]
@@ -88,7 +95,7 @@ class SecondarySetup(Step):
 
     def actions(self) -> list[Action]:
         before, *rest = self.installation.actions()
-        return [before, self.try_gateways, *rest, self.wait_until_federated]
+        return [before, self.try_gateways, *rest, self.restart_servers, self.wait_until_federated]
 
     def try_gateways(self) -> Change:
         """From this cluster to the primary's gateways, before Helm would wait in vain for a server that cannot join.

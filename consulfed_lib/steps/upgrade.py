@@ -20,10 +20,11 @@ from ..servers import Servers
 from ..show import Diff, diff
 from ..values import Installed
 from ..values.layers import merge
-from ..values.stages import Stage, stages
+from ..values.stages import ENABLED, Stage, stages
 from ..waiting import Seen, wait_for
-from .base import Action
+from .base import Action, Plan
 from .install import HelmChanges, Installation
+from .workloads import Workloads
 
 _PAUSE = 0.5
 """Seconds after which the servers are asked again: of what goes on in Consul no watch of Kubernetes tells."""
@@ -76,6 +77,11 @@ class Upgrade(Installation):
         tried = next((i for i, stage in enumerate(todo) if stage.values == found.values), -1)
         return tried if found.status == "deployed" else max(-1, tried - 1)
 
+    def plan(self, more: list[Change]) -> Plan:
+        """As of an installation, with what else runs in the mesh and needs a restart."""
+        rows = [self.workloads.planned()] if self._workload_actions() else []
+        return super().plan([*more, *rows])
+
     # -- plan ---------------------------------------------------------------------------------------------------
 
     def _helm_changes(self, found: helm.Release | None) -> HelmChanges:
@@ -101,10 +107,21 @@ class Upgrade(Installation):
     def actions(self) -> list[Action]:
         """As of an installation, with an action for each stage in place of the one upgrade."""
         if self.is_installed(self.release()):
-            return super().actions()
+            return [*super().actions(), *self._workload_actions()]
         todo = self.stages()
         each: list[Action] = [partial(self.reach, todo, i) for i in range(len(todo))]
-        return [self.clear_the_way, *each, self.wait_until_ready]
+        return [self.clear_the_way, *each, self.wait_until_ready, *self._workload_actions()]
+
+    @property
+    def workloads(self) -> Workloads:
+        return Workloads(self.params, self.cluster, self.of.datacenter)
+
+    @property
+    def _had_tls(self) -> bool:
+        return self.before.effective(ENABLED) is True
+
+    def _workload_actions(self) -> list[Action]:
+        return [] if self._had_tls and not self.params.upgrade.restart_workloads else [self.workloads.apply]
 
     def reach(self, todo: list[Stage], index: int) -> Change:
         """One stage: Helm where the release has not reached it yet, then until its servers are replaced and all well.

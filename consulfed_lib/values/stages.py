@@ -65,7 +65,7 @@ def stages(
     put(taken, _HTTPS_ONLY, False)
     spoken = copy.deepcopy(taken)
     put(taken, _VERIFY, False)
-    put(spoken, _EXTRA, _not_demanded(get(after, _EXTRA), chart))
+    put(spoken, _EXTRA, not_demanded(get(after, _EXTRA), chart))
     return [
         *_round("TLS is taken: ", taken, servers),
         *_round("TLS is spoken: ", spoken, servers),
@@ -73,8 +73,8 @@ def stages(
     ]
 
 
-def _not_demanded(extra: Any, chart: ChartVersion) -> str:
-    """`server.extraConfig` with which servers speak TLS, and take what comes without."""
+def not_demanded(extra: Any, chart: ChartVersion) -> str:
+    """`server.extraConfig` with which servers speak TLS, and take what comes without. Raises ValueError."""
     try:
         config = json.loads(extra) if isinstance(extra, str) and extra.strip() else dict(extra or {})
     except ValueError:
