@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ssl
 import time
+from contextlib import closing
 from dataclasses import dataclass
 
 from .cluster import Cluster, is_ready
@@ -42,7 +43,7 @@ class Entrance:
         return [self._handshake(context, name) for _ in range(samples)]
 
     def _handshake(self, context: ssl.SSLContext, name: str) -> float:
-        with self.cluster.dial(self.namespace, self.pod, self.port) as raw:
+        with closing(self.cluster.dial(self.namespace, self.pod, self.port)) as raw:
             raw.settimeout(_PATIENCE)
             start = time.perf_counter()
             try:

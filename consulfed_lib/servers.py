@@ -14,8 +14,12 @@ from typing import Any
 from .cluster import Cluster, is_ready
 from .consul import HTTPS_PORT, Consul
 from .errors import ClusterError
+from .helm import Release
+from .params import Cluster as ClusterParams
+from .params import Federation
 from .redact import Secret
 from .values.facts import get
+from .values.layers import merge
 from .waiting import Seen
 
 _REVISION = "controller-revision-hash"
@@ -113,13 +117,19 @@ class Servers:
                     last = error
         raise last or ClusterError(f"No Consul server runs in {self.cluster.context}.")
 
-    def consuls(self, pods: Mapping[str, Mapping[str, Any]] | None = None) -> Iterator[Consul]:
-        """The API of each server, over TLS where its pod has it; a Consul that is closed by who takes it."""
+    def consuls(
+        self, pods: Mapping[str, Mapping[str, Any]] | None = None, *, admin: bool = False
+    ) -> Iterator[Consul]:
+        """The API of each server, over TLS where its pod has it; a Consul that is closed by who takes it.
+
+        Args:
+            admin: whether it is to change Consul's catalog, for which the replication token does not do.
+        """
         pods = self.pods() if pods is None else pods
         if self.like:
             yield from map(self.like.beside, sorted(pods))
             return
-        ca, token = self.ca_pem(), self.token()
+        ca, token = self.ca_pem(), self.token(admin)
         domain = get(self.values, "global.domain") or "consul"
         for name, pod in sorted(pods.items()):
             pem = ca if _speaks_tls(pod) else ""
@@ -131,18 +141,14 @@ class Servers:
         key = get(self.values, "global.tls.caCert.secretKey") or "tls.crt"
         return self._secret(name, key).decode()
 
-    def token(self) -> Secret | None:
-        """A token that may see all of Consul's own state; None without ACLs, or where none is kept in a Secret."""
+    def token(self, admin: bool = False) -> Secret | None:
+        """A token that may see all of Consul's own state, the weakest that there is; with `admin` the one that may do
+        everything. None without ACLs, or where none is kept in a Secret."""
         if get(self.values, "global.acls.manageSystemACLs") is not True:
             return None
-        places = [
-            (f"global.acls.{part}", name)
-            for part, name in (
-                ("bootstrapToken", f"{self.fullname}-bootstrap-acl-token"),
-                ("replicationToken", f"{self.fullname}-acl-replication-acl-token"),
-            )
-        ]
-        for path, name in places:
+        bootstrap = ("global.acls.bootstrapToken", f"{self.fullname}-bootstrap-acl-token")
+        replication = ("global.acls.replicationToken", f"{self.fullname}-acl-replication-acl-token")
+        for path, name in [bootstrap] if admin else [replication, bootstrap]:
             key = get(self.values, f"{path}.secretKey") or "token"
             if found := self._secret(get(self.values, f"{path}.secretName") or name, key):
                 return Secret("ACL token", found)
@@ -151,6 +157,20 @@ class Servers:
     def _secret(self, name: str, key: str) -> bytes:
         found = self.cluster.get("secrets", self.namespace, name)
         return base64.b64decode((found or {}).get("data", {}).get(key) or "")
+
+
+def servers_of(
+    params: Federation, of: ClusterParams, cluster: Cluster, found: Release | None
+) -> Servers | None:
+    """The servers of a release as it is installed; None where there is none."""
+    if found is None:
+        return None
+    values: dict[str, Any] = {}
+    for each in (found.defaults, found.values):
+        merge(values, each)
+    return Servers(
+        cluster, of.namespace, of.release, params.fullname(of), of.datacenter, values, params.servers
+    )
 
 
 def _speaks_tls(pod: Mapping[str, Any]) -> bool:

@@ -1,7 +1,7 @@
 """What 90 does in the cluster that leaves: Consul uninstalled there, or kept, and the federation secret removed.
 
-The servers are stopped before anything else, while their gateway is up: they tell the others that they leave. When Helm
-takes both away at once they cannot, and the others miss them only after a minute or two.
+The servers are stopped before anything else, while their gateway is up, so that they can tell the others that they
+leave. Helm takes both away at once; whom the others were not told of they miss after a minute or two.
 """
 
 from __future__ import annotations

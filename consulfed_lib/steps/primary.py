@@ -17,6 +17,7 @@ from ..params import Cluster as ClusterParams
 from ..results import Change, Finding
 from ..secret import read
 from ..secret.faults import mended_by_helm
+from ..servers import servers_of
 from ..values import primary_values
 from ..waiting import Seen, wait_for
 from .base import Action, Plan, Step
@@ -24,6 +25,7 @@ from .connect import datacenter
 from .install import Installation, installed
 from .proxy_defaults import ProxyDefaults, proxy_defaults_owner, proxy_defaults_synced
 from .ready import look_at_one
+from .stale import StaleGateways, stale_gateways
 from .upgrade import Upgrade, existing_servers
 
 
@@ -66,10 +68,17 @@ class PrimarySetup(Step):
             return found
         if isinstance(self.installation, Upgrade):
             found += existing_servers(self.subject, self.installation)
+        found += stale_gateways(self.subject, self._stale())
         return found + proxy_defaults_owner(self.subject, self.proxy_defaults)
 
+    def _stale(self) -> StaleGateways:
+        """The gateways in Consul's catalog, as they are now."""
+        found = self.installation.release()
+        return StaleGateways(self.params, servers_of(self.params, self.of, self.cluster(self.of), found))
+
     def planned(self) -> Plan:
-        return self.installation.plan([self.proxy_defaults.planned()])
+        stale = self._stale().planned()
+        return self.installation.plan([*([stale] if stale else []), self.proxy_defaults.planned()])
 
     def changed_clusters(self) -> list[ClusterParams]:
         return [self.of]
@@ -78,7 +87,8 @@ class PrimarySetup(Step):
         return self.installation.begun()
 
     def actions(self) -> list[Action]:
-        return [*self.installation.actions(), self.wait_for_secret, self.proxy_defaults.apply]
+        clear = [self._stale().clear] if self.params.upgrade.clear_leftovers else []
+        return [*clear, *self.installation.actions(), self.wait_for_secret, self.proxy_defaults.apply]
 
     def look_after(self) -> list[Finding]:
         cluster = self.installation.cluster
@@ -141,7 +151,8 @@ class PrimarySetup(Step):
             look,
             self.params.timeouts.ready,
             hint=f"kubectl --context {self.of.context} -n {self.of.namespace}"
-            f" rollout restart deployment/{self.installation.fullname}-mesh-gateway; then run this notebook again",
+            f" rollout restart deployment/{self.installation.fullname}-mesh-gateway, or set upgrade.clear_leftovers"
+            " to true; then run this notebook again",
         )
         print(f"{self.subject}: once more, because {why}")
         self.installation.upgrade()

@@ -16,10 +16,9 @@ from ..checks import Check, check
 from ..cluster import resource_path
 from ..plans import Item, item_of
 from ..results import Change, Finding
-from ..servers import Servers
+from ..servers import Servers, servers_of
 from ..show import Diff, diff
 from ..values import Installed
-from ..values.layers import merge
 from ..values.stages import ENABLED, Stage, stages
 from ..waiting import Seen, wait_for
 from .base import Action, Plan
@@ -159,13 +158,9 @@ class Upgrade(Installation):
         )
 
     def _servers(self, found: helm.Release | None) -> Servers:
-        values: dict[str, Any] = {}
-        for each in (found.defaults, found.values) if found else ():
-            merge(values, each)
-        of = self.of
-        return Servers(
-            self.cluster, of.namespace, of.release, self.fullname, of.datacenter, values, self.params.servers
-        )
+        servers = servers_of(self.params, self.of, self.cluster, found)
+        assert servers is not None, "what is upgraded is there"
+        return servers
 
     def servers(self) -> Servers:
         """The servers as the release has them now."""
