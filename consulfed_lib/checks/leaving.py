@@ -108,14 +108,17 @@ def left_secret(self: Check, subject: str, target: Target) -> Iterator[Finding]:
         yield self.error(subject, f"secret {of.namespace}/{name} is there", "run 90-defederate again")
 
 
-@check("left-unseen", "nothing is left in a cluster that could not be looked at", "warning")
+@check("left-unseen", "the cluster that left was looked at", "warning")
 def left_unseen(self: Check, subject: str, params: Federation, of: ClusterParams) -> Iterator[Finding]:
+    if not params.leave.unreachable:
+        yield self.ok(subject, "what is in it is known")
+        return
     yield self.warning(
         subject,
-        "its cluster does not answer: whether Consul runs there, and that it has no copy of the federation secret,"
-        " was not seen",
-        f"if it ever comes back: {by_hand(params, of)}; until then treat the secret's CA key, gossip key and token as"
-        " known to whoever has it",
+        "its cluster does not answer: whether Consul runs there, and whether it still has its copy of the federation"
+        " secret, was not seen",
+        f"if it ever comes back: {by_hand(params, of)}; until then take the CA key, the gossip key and the token of the"
+        " federation for known to whoever has that cluster",
     )
 
 

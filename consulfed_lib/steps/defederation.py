@@ -165,13 +165,14 @@ class Defederation(Step):
         return found + self._look_at_rest()
 
     def _look_at_cluster(self) -> list[Finding]:
+        found = left_unseen(self.subject, self.params, self.of)
         if self.gone:
             self.facts["to do by hand"] = by_hand(self.params, self.of)
-            return left_unseen(self.subject, self.params, self.of)
+            return found
         if claims := self.departure.claims():
             self.facts["volume claims that stay"] = ", ".join(claims)
         target = self._target()
-        return left_cluster(self.subject, target) + left_secret(self.subject, target)
+        return found + left_cluster(self.subject, target) + left_secret(self.subject, target)
 
     def _look_at_rest(self) -> list[Finding]:
         """Everything that 04 looks at, for the federation without the datacenter that left."""
