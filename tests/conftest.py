@@ -11,6 +11,7 @@ import copy
 import datetime
 import ipaddress
 import json
+import signal
 import socket
 import ssl
 import threading
@@ -38,6 +39,10 @@ from consulfed_lib.errors import ClusterError
 from consulfed_lib.redact import Secret
 
 iris.leave_out()
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As in a shell's background: every process that a test starts would inherit that, and hear no Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TOKEN = "bearer-token-that-nobody-may-read"
 COOKIE = "session-cookie-that-nobody-may-read"

@@ -83,6 +83,7 @@ def command(folder: Path, *words: str, umask: int = -1) -> subprocess.CompletedP
         umask=umask,
         capture_output=True,
         text=True,
+        timeout=120,
     )
 
 

@@ -18,7 +18,7 @@ from consulfed_lib.cli import main
 from consulfed_lib.errors import ApplyError
 from consulfed_lib.helm import Charts
 from consulfed_lib.params import Chart, Cluster, Federation, load
-from consulfed_lib.params.models import MeshGateway
+from consulfed_lib.params.models import MeshGateway, Upgrade
 from consulfed_lib.rbac import Held, Right, Rule, facts, needs, rendered
 from consulfed_lib.rbac.chart import RBAC, granted_rules, helm_rules, removal_rules
 from consulfed_lib.rbac.manifest import shipped
@@ -42,6 +42,7 @@ def _variants() -> Iterator[Federation]:
         yield sandbox_params(acls=acls, gossip_encryption=gossip)
     for service in ("NodePort", "ClusterIP"):
         yield sandbox_params(mesh_gateway=MeshGateway(service=service, port=8443, node_port=30443))
+    yield sandbox_params(upgrade=Upgrade(existing=True, restart_workloads=True, clear_leftovers=True))
 
 
 def _switches(values: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], bool]]:

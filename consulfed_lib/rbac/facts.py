@@ -21,6 +21,7 @@ READS, HINTS = "what consulfed reads", "what consulfed reads to say more; it goe
 WRITES = "what consulfed changes, and what it watches meanwhile"
 
 _GROUPS = {
+    "daemonsets": "apps",
     "deployments": "apps",
     "statefulsets": "apps",
     "jobs": "batch",
@@ -57,6 +58,7 @@ class Fact(NamedTuple):
         writes: whether only a run that changes something makes them.
         hint: whether it does without the answer where it may not ask.
         namespace: another one than the release's.
+        option: the parameter without which nobody makes them.
     """
 
     resource: str
@@ -68,6 +70,7 @@ class Fact(NamedTuple):
     writes: bool = False
     hint: bool = False
     namespace: str = ""
+    option: str = ""
 
 
 FACTS = (
@@ -113,6 +116,31 @@ FACTS = (
     Fact("pods", ("watch",), notebooks="00 04"),
     Fact("pods/portforward", _TUNNEL, ("{server}",), "00 01 03 04"),
     Fact("pods/exec", _TUNNEL, ("{server}",), "00 03 04"),
+    # Handshakes through gateway pods, whose names nobody knows before.
+    Fact("pods/portforward", _TUNNEL, notebooks="00 04", hint=True),
+    # The primary's servers are asked before there is a federation secret: which gateways they know, how they are.
+    Fact("secrets", _READ, ("{ca_cert}", "{fullname}-acl-replication-acl-token"), "00 01", role="primary"),
+    # Of a Consul that lives already there may be no other token; and what changes its catalog takes this one.
+    *(
+        Fact("secrets", _READ, ("{fullname}-bootstrap-acl-token",), "00 01", role="primary", option=option)
+        for option in ("upgrade.existing", "upgrade.clear_leftovers")
+    ),
+    # Which workloads have sidecars from before TLS; and to restart them.
+    Fact("pods", ("list",), (), "00 01", "primary", cluster=True, hint=True, option="upgrade.existing"),
+    Fact(
+        "pods",
+        ("list", "watch"),
+        (),
+        "00 01",
+        "primary",
+        True,
+        writes=True,
+        option="upgrade.restart_workloads",
+    ),
+    *(
+        Fact(each, ("patch",), (), "00 01", "primary", True, writes=True, option="upgrade.restart_workloads")
+        for each in ("daemonsets", "deployments", "statefulsets")
+    ),
     # The CA of a secondary's Kubernetes API, which the primary's servers must trust.
     Fact("configmaps", _READ, ("kube-root-ca.crt",), "00 03 04", role="secondary"),
     # There is one for the whole federation, in whichever namespace.
@@ -126,11 +154,14 @@ FACTS = (
         for each in ("services", "statefulsets", "deployments")
     ),
     Fact("pods/log", _READ, notebooks=SETUP, writes=True),
+    # Servers are restarted one by one, and looked at meanwhile.
+    Fact("pods", ("watch",), notebooks=SETUP, writes=True),
     # A Pod tries the way to the primary's gateways before Helm installs what could not join.
     Fact("pods", ("get", "watch", "create", "delete"), notebooks="00 03", role="secondary", writes=True),
     # Left over by a killed run: failed hook Jobs, and a release's record that says it is still being worked on.
     Fact("jobs", ("watch", "delete"), notebooks=SETUP, writes=True),
     Fact("secrets", ("get", "patch"), notebooks=SETUP, writes=True),
+    Fact("secrets", ("delete",), notebooks=SETUP, writes=True, option="upgrade.clear_leftovers"),
     Fact("secrets", ("create", "patch"), notebooks="00 02", role="secondary", writes=True),
     # A trial of service traffic. In the release's namespace it only asks Consul, by way of a server's pod.
     Fact("namespaces", _READ, ("kube-system", TRIAL_NAMESPACE), TRIAL, cluster=True),
@@ -221,7 +252,8 @@ def anywhere(rules: Iterable[Rule]) -> list[Rule]:
 
 def _own(params: Federation, of: Cluster, number: str, role: str, read_only: bool) -> Iterator[Rule]:
     for fact in FACTS:
-        if number in fact.notebooks and fact.role in ("", role) and not (read_only and fact.writes):
+        meant = number in fact.notebooks and fact.role in ("", role) and _asked_for(params, fact.option)
+        if meant and not (read_only and fact.writes):
             resource = fact.resource.partition("/")[0]
             yield Rule(
                 _GROUPS.get(resource, ""),
@@ -231,6 +263,11 @@ def _own(params: Federation, of: Cluster, number: str, role: str, read_only: boo
                 "" if fact.cluster else fact.namespace.format(trial=params.traffic.namespace) or of.namespace,
                 why=HINTS if fact.hint else WRITES if fact.writes else READS,
             )
+
+
+def _asked_for(params: Federation, option: str) -> bool:
+    section, _, name = option.partition(".")
+    return not option or bool(getattr(getattr(params, section), name))
 
 
 def _names(template: str, params: Federation, of: Cluster) -> list[str]:
