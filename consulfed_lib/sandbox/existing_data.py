@@ -11,7 +11,7 @@ SERVED, CALLER = "inventory", "storefront"
 """Two Deployments: the second calls the first, on port UPSTREAM of its localhost."""
 
 PORT, UPSTREAM = 5678, 1234
-ANSWER = "in stock"
+ANSWER = "in-stock"
 
 _ANNOTATION = "consul.hashicorp.com"
 

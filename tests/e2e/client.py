@@ -318,7 +318,10 @@ def servers_of(
         nonlocal at, known
         with lock:
             if time.monotonic() - at > 2 * PACE:
-                known, at = look(), time.monotonic()
+                try:
+                    known, at = look(), time.monotonic()
+                except OSError as error:
+                    raise Failed(f"the API server of {context}: {error}") from error
             return known
 
     return servers

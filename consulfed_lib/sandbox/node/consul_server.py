@@ -17,6 +17,8 @@ _SANDBOX: Config = {
     "disable_update_check": True,
     # A raft multiplier of 1 is Consul's own recommendation for production; the default suits slow machines.
     "performance": {"raft_multiplier": 1, "leave_drain_time": "200ms"},
+    # The default is 10 s: so long a server that came back has no vote, and the next one has to wait to be restarted.
+    "autopilot": {"server_stabilization_time": "1s"},
     # The defaults are 30 s: one missed moment at start-up would cost half a minute.
     "retry_interval": "1s",
     "retry_interval_wan": "1s",
