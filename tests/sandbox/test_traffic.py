@@ -10,13 +10,14 @@ import json
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import aiohttp
 import pytest
 
-from consulfed_lib.sandbox.consul_k8s import intentions
+from consulfed_lib.sandbox.consul_k8s import inject, intentions
 from consulfed_lib.sandbox.consul_k8s.consul_api import ConsulApi
 from consulfed_lib.sandbox.consul_k8s.inject import CONTAINER, STATUS, Injector, port_of
 from consulfed_lib.sandbox.consul_k8s.installation import Installation
@@ -256,6 +257,24 @@ def test_a_pod_that_asks_for_it_gets_a_sidecar(installation):
     assert env["CONSUL_ADDRESSES"] == "consul-server.consul.svc"
     assert env["CONSUL_LOGIN_AUTH_METHOD"] == "consul-k8s-auth-method"
     assert item["metadata"]["labels"][STATUS] == "injected"
+
+
+@pytest.mark.parametrize(
+    ("ca_file", "tls"), [("", "-tls-disabled"), ("/consul/tls/ca/tls.crt", "-ca-certs=")]
+)
+def test_a_sidecar_is_told_once_whether_the_servers_speak_tls(installation, monkeypatch, ca_file, tls):
+    """In its arguments, as the injector since chart 1.0 writes them; there they stay when that changes."""
+
+    async def certificate(*_: Any) -> bytes:
+        return b"PEM"
+
+    monkeypatch.setattr(inject, "read_mounted", certificate)
+    place = Endpoint(("consul-server.consul.svc",), 8501 if ca_file else 8500, ca_file, "dc1", 5)
+    item = pod(connect_inject="true")
+    assert admitted(replace(installation, place=place), WEBHOOK, item) is None
+    addresses, port, last = item["spec"]["containers"][1]["args"]
+    assert (addresses, port) == ("-addresses=consul-server.consul.svc", "-grpc-port=8502")
+    assert last.startswith(tls)
 
 
 @pytest.mark.parametrize(
