@@ -20,7 +20,7 @@ from consulfed_lib.errors import (
 )
 from consulfed_lib.execution import Done, Task
 from consulfed_lib.schedule import Plan, Story, conduct, plan
-from consulfed_lib.steps import NOTEBOOKS, ON_REQUEST, PER_SECONDARY
+from consulfed_lib.steps import NOTEBOOKS, ON_REQUEST, ONE_AT_A_TIME, PER_SECONDARY
 
 PATIENCE = 20
 """Seconds after which a test that waits for something at the same time gives up."""
@@ -58,6 +58,20 @@ def test_what_makes_workloads_runs_only_where_it_is_asked_for(federation, name):
         assert name not in plan(federation(), only).order()
     for only in (name[:2], name):
         assert plan(federation(), only).order() == [name]
+
+
+@pytest.mark.parametrize("name", ONE_AT_A_TIME)
+def test_what_takes_a_secondary_out_runs_for_one_that_is_chosen(four, federation, name):
+    """Never for all of them, however many there are."""
+    assert set(ONE_AT_A_TIME) <= set(ON_REQUEST) & set(PER_SECONDARY)
+    for chosen in ([], ["dc2", "dc3"]):
+        with pytest.raises(ParamsError, match="one secondary") as caught:
+            plan(four(), name[:2], chosen)
+        assert "--secondary" in caught.value.hint
+    todo = plan(four(), name[:2], ["dc3"])
+    assert todo == plan(four(secondary="dc3"), name[:2])
+    assert (todo.before, todo.chains, todo.after) == ((), ((Task(name, "dc3"),),), ())
+    assert plan(federation(), name[:2]).secondaries == ("dc2",)
 
 
 def test_each_secondary_has_a_chain_of_its_own(four):

@@ -149,8 +149,8 @@ class Departure:
 
     def delete_secret(self) -> Change:
         """The imported copy; the primary's own is another cluster's."""
-        deleted = self.cluster.delete("secrets", self.of.namespace, self.params.secret_name)
-        if not deleted:
+        where, name = self.of.namespace, self.params.secret_name
+        if read(self.cluster, where, name) is None or not self.cluster.delete("secrets", where, name):
             return Change("federation-secret", self.subject, "unchanged", f"{self._secret}: not there")
         return Change("federation-secret", self.subject, "deleted", self._secret, undo=self.undo)
 
