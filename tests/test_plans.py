@@ -216,6 +216,18 @@ def test_what_an_earlier_notebook_makes_is_approved_with_it():
     assert deviations(before, stale, begun=False)
 
 
+def test_a_restart_that_follows_from_an_earlier_notebook_is_approved_with_it():
+    """What 02 copies decides which servers must read it anew; no other restart comes in by that door."""
+    servers = Item(
+        "servers", "dc2", "those that were started with other gateways", "none", by="02-secret-transfer"
+    )
+    approved = replace(FIRST, items=[RELEASE, servers])
+    stale = with_item(done(approved, RELEASE), servers, action="restart")
+    assert deviations(approved, stale, begun=False) == []
+    alone = replace(FIRST, items=[RELEASE])
+    assert "would restart, but it is not in the approved plan" in deviations(alone, stale, begun=False)[0]
+
+
 def test_a_secret_that_was_there_must_still_be_the_same():
     """Where it was known, exactly that one was approved."""
     assert "something else" in deviations(SECOND, with_item(SECOND, SECRET, then="sha256:z"), begun=False)[0]

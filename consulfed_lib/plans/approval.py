@@ -68,6 +68,8 @@ def _deviation(item: Item, approved: Item | None, begun: bool) -> Iterator[str]:
     """One thing that would be done now, against what was approved of it."""
     if begun and item.id in {"clear-the-way", "restart"}:
         return  # what a killed run of ours left; to be taken away, or restarted, before it can go on
+    if item.action == "restart" and approved is not None and approved.by:
+        return  # it follows from what that notebook of the same plan made
     if approved is None or not approved.pending:
         was = "it was as wanted when the plan was made" if approved else "it is not in the approved plan"
         if not (begun and approved is not None and item.then == approved.then):

@@ -80,7 +80,8 @@ def values(kind: str, servers: int) -> dict[str, Any]:
             "storage": "2Gi",
             "extraLabels": {"cost-center": "4711"},
             "resources": {"requests": {"memory": "300Mi", "cpu": "150m"}, "limits": None},
-            "extraConfig": '{"dns_config": {"service_ttl": {"*": "3s"}},\n "session_ttl_min": "15s"}\n',
+            "extraConfig": '{"dns_config": {"service_ttl": {"*": "3s"}}, "session_ttl_min": "15s",\n'
+            ' "autopilot": {"server_stabilization_time": "2s"}}\n',
             "extraEnvironmentVars": {"TZ": "Europe/Berlin"},
         },
         "ui": {"service": {"type": "ClusterIP", "annotations": "owner: platform\n"}},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -90,8 +90,15 @@ class Installation:
         found = self.release()
         return found is not None and bool(self.approval) and found.plan == self.approval
 
-    def plan(self, more: list[Change]) -> Plan:
-        """Values, diffs, and a row for each thing that Helm would do; `more` are rows of other actions."""
+    def plan(self, more: list[Change], also: Sequence[tuple[Change, Item]] = ()) -> Plan:
+        """Values, diffs, and a row for each thing that Helm would do.
+
+        Args:
+            more: rows of other actions.
+            also: such rows with items of their own.
+        """
+        other = [*map(item_of, more), *(item for _, item in also)]
+        more = [*more, *(row for row, _ in also)]
         found, title = self.release(), f"Plan for {self.of.datacenter} ({self.of.context})"
         values = Text(f"Helm values of {self.of.datacenter}", as_yaml(dict(self.values)))
         namespace = namespace_row(self.cluster, self.of, self.namespace_by)
@@ -100,12 +107,12 @@ class Installation:
             assert found is not None
             what = f"release {self.of.release}, {found.chart} {found.version}, revision {found.revision}"
             row = Change("release", self.of.datacenter, "unchanged", what)
-            items += [item_of(row, then=self._wanted(), what=self._what()), *map(item_of, more)]
+            items += [item_of(row, then=self._wanted(), what=self._what()), *other]
             return Plan(Changes(title, [namespace, row, *more]), values, items=items, values=self.values)
         changes = self._helm_changes(found)
         rows = [namespace, *(row for row, _ in changes.rows), *changes.objects.rows(), *more]
         items += [item for _, item in changes.rows]
-        items += [*changes.objects.items(), *map(item_of, more)]
+        items += [*changes.objects.items(), *other]
         parts = [values, *self._value_changes(), *changes.objects.diffs()]
         return Plan(Changes(title, rows), *parts, items=items, values=self.values)
 

@@ -16,6 +16,7 @@ from ..cluster import resource_path
 from ..errors import ClusterError
 from ..gateway import difference, listed
 from ..params import Federation
+from ..plans import Item, item_of
 from ..results import Change
 from ..secret import read
 from ..servers import Servers
@@ -60,14 +61,17 @@ class Restart:
             dc.cluster, dc.of.namespace, dc.of.release, dc.fullname, dc.name, values, self.params.servers, dc.consul
         )  # fmt: skip
 
-    def planned(self) -> Change:
-        """A row for the plan: which would be restarted, and why."""
+    def planned(self) -> tuple[Change, Item]:
+        """For the plan: which would be restarted, and why. What 02 of the same plan copies may make it more of them."""
         stale = self.stale()
-        if not stale:
-            return self._row("unchanged", "all were started with the primary's gateways of now")
-        has = set().union(*stale.values())
-        why = f"started with {listed(has)}, their secret has {listed(self.wanted())}"
-        return self._row("would restart", f"{', '.join(stale)}, one by one: {why}")
+        if stale:
+            has = set().union(*stale.values())
+            why = f"started with {listed(has)}, their secret has {listed(self.wanted())}"
+            row = self._row("would restart", f"{', '.join(stale)}, one by one: {why}")
+        else:
+            row = self._row("unchanged", "started with the gateways that their secret has")
+        what = "those that were started with other gateways than their secret has then, one by one"
+        return row, item_of(row, by="02-secret-transfer", what=what)
 
     def apply(self) -> Change:
         """Each stale server is deleted, and the next one only when all are well again."""

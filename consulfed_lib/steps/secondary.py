@@ -70,7 +70,7 @@ class SecondarySetup(Step):
 
     def planned(self) -> Plan:
         restart = self._restart()
-        return self.installation.plan([restart.planned()] if restart else [])
+        return self.installation.plan([], [restart.planned()] if restart else [])
 
     def _restart(self) -> Restart | None:
         """The servers that run already; None where none does, so that none is to be restarted."""

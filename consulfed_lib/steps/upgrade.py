@@ -6,7 +6,7 @@ values which stage it has reached. So it goes on from wherever it was killed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -76,10 +76,10 @@ class Upgrade(Installation):
         tried = next((i for i, stage in enumerate(todo) if stage.values == found.values), -1)
         return tried if found.status == "deployed" else max(-1, tried - 1)
 
-    def plan(self, more: list[Change]) -> Plan:
+    def plan(self, more: list[Change], also: Sequence[tuple[Change, Item]] = ()) -> Plan:
         """As of an installation, with what else runs in the mesh and needs a restart."""
         rows = [self.workloads.planned()] if self._workload_actions() else []
-        return super().plan([*more, *rows])
+        return super().plan([*more, *rows], also)
 
     # -- plan ---------------------------------------------------------------------------------------------------
 
@@ -185,7 +185,8 @@ class Upgrade(Installation):
 )
 def existing_servers(self: Check, subject: str, upgrade: Upgrade) -> Iterator[Finding]:
     found = upgrade.release()
-    if found is None or found.origin:  # an upgrade that is under way waits for them by itself
+    if found is None or found.origin:
+        yield self.skipped(subject, "an upgrade is under way, and waits for them before each stage")
         return
     seen, of = upgrade.servers().health(), upgrade.of
     if seen.done:

@@ -31,11 +31,19 @@ ASKS = {
 class Sandbox:
     """A running sandbox in a folder of its own."""
 
-    def __init__(self, folder: Path, datacenters: int = 2, servers: int = 1, load_balancer: str = "ip"):
+    def __init__(
+        self,
+        folder: Path,
+        datacenters: int = 2,
+        servers: int = 1,
+        load_balancer: str = "ip",
+        existing: str = "",
+    ):
         self.folder = folder
         self.datacenters = datacenters
         self.servers = servers
         self.load_balancer = load_balancer
+        self.existing = existing
         self.records = folder / "records"
         self.env = {
             **os.environ,
@@ -49,7 +57,8 @@ class Sandbox:
 
     def up(self) -> None:
         size = ("--datacenters", str(self.datacenters), "--servers", str(self.servers))
-        done = self.consulfed("sandbox", "up", *size, "--load-balancer", self.load_balancer)
+        there = ("--existing", self.existing) if self.existing else ()
+        done = self.consulfed("sandbox", "up", *size, "--load-balancer", self.load_balancer, *there)
         assert done.returncode == 0, done.stderr
 
     def down(self) -> None:
@@ -141,8 +150,8 @@ def new_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[.
     """Makes sandboxes that are up; each is taken down after the module, whatever happened."""
     made: list[Sandbox] = []
 
-    def make(datacenters: int = 2, servers: int = 1) -> Sandbox:
-        sandbox = Sandbox(tmp_path_factory.mktemp("e2e"), datacenters, servers)
+    def make(datacenters: int = 2, servers: int = 1, existing: str = "") -> Sandbox:
+        sandbox = Sandbox(tmp_path_factory.mktemp("e2e"), datacenters, servers, existing=existing)
         made.append(sandbox)
         sandbox.up()
         return sandbox

@@ -6,6 +6,7 @@ import json
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -121,22 +122,29 @@ def test_what_makes_a_datacenter_is_never_changed(
     assert federated.writes() == before
 
 
-def test_a_primary_that_moved_is_followed_by_secondaries_once_they_restart(
+def test_a_primary_that_moved_is_followed_by_its_secondaries(
     federated: Sandbox, params: Path, tmp_path: Path
 ) -> None:
-    """Consul reads the primary's gateways when it starts: 03 says which command restarts it, then all is well."""
+    """02 copies the new addresses, and 03 restarts the servers that were started with the old ones; under one
+    approved plan, and never again."""
     content = yaml.safe_load(params.read_text())
     content["mesh_gateway"] |= {"port": 9555, "replicas": 2}
     content["timeouts"] = {"install": 60, "ready": 60, "federation": 60}
     path = tmp_path / "moved.yaml"
     path.write_text(yaml.safe_dump(content))
-    done = federated.run(path, "--apply")
-    assert done.returncode == 11
-    assert "primary-gateways (dc2)" in done.stderr
-    restart = ("rollout", "restart", "statefulset/consul-server")
-    assert " ".join(restart) in done.stderr
-    federated.kubectl("sandbox-dc2", "-n", "consul", *restart)
-    federated.kubectl("sandbox-dc2", "-n", "consul", "rollout", "status", "statefulset/consul-server")
+    planned = federated.consulfed("plan", str(path), "-o", str(tmp_path / "plan"))
+    assert planned.returncode == 0, planned.stderr
+    done = federated.run(path, "--apply", "--approved-plan", str(tmp_path / "plan"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = federated.results()
+    assert results["04-verification"]["outcome"] == "verified"
+    assert servers_row(results)["what"] == "restarted one by one: consul-server-0"
     again = federated.run(path, "--apply")
     assert again.returncode == 0, again.stdout + again.stderr
-    assert federated.results()["04-verification"]["outcome"] == "verified"
+    assert servers_row(federated.results())["outcome"] == "unchanged"
+
+
+def servers_row(results: dict[str, Any]) -> dict[str, Any]:
+    """What 03 did about the servers of dc2."""
+    (row,) = [each for each in results["03-secondary-setup-dc2"]["changes"] if each["id"] == "servers"]
+    return row

@@ -1,0 +1,228 @@
+"""A Consul that lives already becomes the primary of a federation, under a client that goes on using it.
+
+Each kind of it by its own smallest path; and an upgrade that is killed after each of its actions comes to the same end.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from consulfed_lib.places import find_program
+from consulfed_lib.redact import Secret
+from consulfed_lib.sandbox import existing
+
+from .client import Client, Result, servers_of
+from .conftest import Sandbox
+
+DC1 = "sandbox-dc1"
+NAMESPACE = ("-n", "consul")
+
+
+def params_of(sandbox: Sandbox, **changes: Any) -> Path:
+    """What `consulfed sandbox params` prints for it, with changes."""
+    content = yaml.safe_load(sandbox.consulfed("sandbox", "params").stdout)
+    content["timeouts"] = {"install": 120, "ready": 120, "federation": 120}
+    for key, value in changes.items():
+        content[key] = content.get(key, {}) | value if isinstance(value, dict) else value
+    path = sandbox.folder / "params.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def values(sandbox: Sandbox, *words: str) -> dict[str, Any]:
+    """The values of the primary's release, as Helm has them."""
+    helm = find_program("helm")
+    assert helm is not None
+    command = [
+        helm,
+        "get",
+        "values",
+        "consul",
+        *NAMESPACE,
+        "--kube-context",
+        f"{DC1}-admin",
+        "-o",
+        "json",
+        *words,
+    ]
+    done = subprocess.run(command, env=sandbox.env, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def token(sandbox: Sandbox) -> Secret:
+    found = sandbox.kubectl(DC1, *NAMESPACE, "get", "secret", "consul-bootstrap-acl-token", "-o", "json")
+    return Secret("token", base64.b64decode(json.loads(found)["data"]["token"]))
+
+
+def upgraded(sandbox: Sandbox, params: Path, secret: Secret | None = None) -> Result:
+    """01 under a client; what that client saw."""
+    with Client(servers_of(sandbox, DC1), secret) as client:
+        done = sandbox.run(params, "--apply", "--only", "01")
+    print(client.result)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return client.result
+
+
+def assert_served(found: Result) -> None:
+    """No write that was acknowledged is lost, and none failed that a retry within five seconds did not cure."""
+    assert found.writes.attempts > 20
+    assert found.lost == 0
+    assert found.writes.uncured == 0, found
+
+
+def restarts(sandbox: Sandbox) -> dict[str, str]:
+    """Server → UID of its pod."""
+    found = sandbox.kubectl(DC1, *NAMESPACE, "get", "pods", "-l", "component=server", "-o", "json")
+    return {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in json.loads(found)["items"]}
+
+
+def assert_kept(sandbox: Sandbox, kind: str, servers: int) -> None:
+    """Every value of the user's own is there as it was, and no other than federation needs was added."""
+    before, after = existing.values(kind, servers), values(sandbox)
+    added = {"federation", "tls", "acls"}
+    assert {key: value for key, value in after["global"].items() if key not in added} == {
+        key: value for key, value in before["global"].items() if key not in added
+    }
+    assert {key: value for key, value in after.items() if key not in ("global", "meshGateway")} == {
+        key: value for key, value in before.items() if key != "global"
+    }
+
+
+# Each kind
+
+
+def test_tls_comes_on_under_use(new_sandbox: Callable[..., Sandbox]) -> None:
+    """Three servers, three rounds, one at a time; then the whole federation, in which its data and services are."""
+    sandbox = new_sandbox(servers=3, existing="plain")
+    params = params_of(sandbox)
+    before = restarts(sandbox)
+    dry = sandbox.run(params, "--only", "01")
+    assert dry.returncode == 0, dry.stderr
+    assert restarts(sandbox) == before
+    assert_served(upgraded(sandbox, params))
+    assert not set(before.values()) & set(restarts(sandbox).values())
+    assert_kept(sandbox, "plain", 3)
+    (row,) = [each for each in sandbox.results()["01-primary-setup"]["changes"] if each["id"] == "workloads"]
+    assert "upgrade.restart_workloads: Deployment " in row["what"]
+    params = params_of(sandbox, upgrade={"restart_workloads": True})
+    done = sandbox.run(params, "--apply")
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = sandbox.results()
+    assert results["04-verification"]["outcome"] == "verified"
+    (row,) = [each for each in results["01-primary-setup"]["changes"] if each["id"] == "workloads"]
+    assert row["outcome"] == "changed"
+    assert row["what"].startswith("restarted: Deployment ")
+    again = sandbox.run(params, "--apply", "--only", "01")
+    assert sandbox.results()["01-primary-setup"]["outcome"] == "unchanged", again.stdout
+
+
+def run_killed_after(sandbox: Sandbox, params: Path, said: str) -> bool:
+    """01, killed with its kernel and Helm right after it said these words; whether it did not come to its end."""
+    command = [sys.executable, "-m", "consulfed_lib.cli", "run", str(params), "--apply", "--only", "01"]
+    process = subprocess.Popen(
+        [*command, "--records", str(sandbox.records)],
+        env=sandbox.env, cwd=sandbox.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1,
+    )  # fmt: skip
+    assert process.stdout is not None
+    for line in process.stdout:
+        if said in line:
+            process.kill()
+            break
+    process.stdout.read()
+    return process.wait() != 0
+
+
+def test_killed_after_every_action_it_goes_on(new_sandbox: Callable[..., Sandbox]) -> None:
+    """With a Consul of three servers whose TLS is on: each run is killed one action later, and the client loses
+    nothing; the end is that of an undisturbed run."""
+    sandbox = new_sandbox(servers=3, existing="tls")
+    params = params_of(sandbox)
+    dry = sandbox.run(params, "--only", "01")
+    assert dry.returncode == 0, dry.stderr
+    moments = [
+        "helm upgrade consul:",
+        *(f"dc1: stage: changed: {n} of 3" for n in (1, 2, 3)),
+        "dc1: ready:",
+        "dc1: federation-secret:",
+        "dc1: proxy-defaults:",
+    ]
+    with Client(servers_of(sandbox, DC1)) as client:
+        killed = [run_killed_after(sandbox, params, said) for said in moments]
+        done = sandbox.run(params, "--apply", "--only", "01")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert all(killed[:-1])
+    assert_served(client.result)
+    assert_kept(sandbox, "tls", 3)
+    assert values(sandbox)["global"]["federation"] == {"enabled": True, "createFederationSecret": True}
+    again = sandbox.run(params, "--apply", "--only", "01")
+    assert sandbox.results()["01-primary-setup"]["outcome"] == "unchanged", again.stdout
+
+
+def test_acls_get_their_replication_token(new_sandbox: Callable[..., Sandbox]) -> None:
+    """And what is in the way is named first: a failed hook Job, ACLs that the parameters have otherwise."""
+    sandbox = new_sandbox(existing="acl")
+    refused = sandbox.run(params_of(sandbox, acls=False), "--only", "01")
+    assert refused.returncode == 11
+    assert "set acls to true" in refused.stderr
+    job = {
+        "apiVersion": "batch/v1", "kind": "Job",
+        "metadata": {"name": "consul-create-federation-secret", "labels": {"release": "consul"}},
+        "spec": {
+            "backoffLimit": 0,
+            "template": {"spec": {"restartPolicy": "Never", "containers": [
+                {"name": "x", "image": "busybox:1.36", "command": ["sh", "-c", "exit 1"]}]}},
+        },
+    }  # fmt: skip
+    sandbox.kubectl(DC1, *NAMESPACE, "apply", "-f", "-", stdin=json.dumps(job))
+    wait = ("wait", "job/consul-create-federation-secret", "--for=condition=Failed", "--timeout=30s")
+    sandbox.kubectl(DC1, *NAMESPACE, *wait)
+    stopped = sandbox.run(params_of(sandbox), "--only", "01")
+    assert stopped.returncode == 11
+    assert "leftovers (dc1): failed hook Job consul-create-federation-secret" in stopped.stderr
+    params = params_of(sandbox, acls=True, upgrade={"clear_leftovers": True})
+    found = upgraded(sandbox, params, token(sandbox))
+    assert found.lost == 0
+    assert_kept(sandbox, "acl", 1)
+    assert values(sandbox)["global"]["acls"] == {"manageSystemACLs": True, "createReplicationToken": True}
+    done = sandbox.run(params, "--apply")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert sandbox.results()["04-verification"]["outcome"] == "verified"
+
+
+def test_an_old_chart_is_moved_where_that_is_asked_for(new_sandbox: Callable[..., Sandbox]) -> None:
+    """Never by itself."""
+    sandbox = new_sandbox(existing="old-chart")
+    before = values(sandbox)
+    refused = sandbox.run(params_of(sandbox), "--apply", "--only", "01")
+    assert refused.returncode == 11
+    assert f"it has chart {existing.OLD_VERSION}" in refused.stderr
+    assert values(sandbox) == before
+    params = params_of(sandbox, upgrade={"chart": True})
+    assert upgraded(sandbox, params).lost == 0
+    assert_kept(sandbox, "old-chart", 1)
+
+
+@pytest.mark.parametrize("kind", ["tls"])
+def test_a_consul_that_lives_becomes_no_secondary(new_sandbox: Callable[..., Sandbox], kind: str) -> None:
+    """It would get another CA, another gossip key and other ACLs under its own data."""
+    sandbox = new_sandbox(existing=kind)
+    content = yaml.safe_load(params_of(sandbox).read_text())
+    content["primary"], content["secondaries"] = (
+        content["secondaries"][0] | {"datacenter": "dc2"},
+        [content["primary"]],
+    )
+    content["gossip_key"] = {"secret": ""}
+    path = sandbox.folder / "swapped.yaml"
+    path.write_text(yaml.safe_dump(content | {"upgrade": {}}))
+    done = sandbox.run(path, "--only", "00")
+    assert done.returncode == 11
+    assert "cannot become a secondary" in done.stderr
