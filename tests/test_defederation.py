@@ -259,6 +259,20 @@ def test_everything_of_it_is_deleted_and_nothing_else(primary, removal):
     ]  # the federation state, which stays
 
 
+@pytest.mark.parametrize("cascades", [True, False], ids=["cascades", "one by one"])
+@pytest.mark.parametrize("done", range(7))
+def test_a_run_that_was_killed_after_any_action_goes_on_to_the_same_end(primary, removal, done, cascades):
+    """It looks at the world, and remembers nothing."""
+    primary.cascades, before = cascades, primary.names()
+    killed, again = removal(), removal()
+    for action in killed.actions(killed.look())[:done]:
+        action()
+    for action in again.actions(again.look()):
+        action()
+    assert before - primary.names() == {f"{METHOD}-dc2", "rule-dc2", "role-dc2", "policy-dc2", "token-dc2"}
+    assert not leaving.accounts(primary.server.client, "consul", "dc2")[0].ids()
+
+
 def test_what_does_not_go_with_its_auth_method_is_deleted_by_itself(primary, removal):
     """A run that was killed in between, or a Consul that does not clean up."""
     primary.cascades = False
@@ -667,7 +681,12 @@ def test_with_its_name_it_leaves(leave):
 def test_a_person_may_type_its_name(leave, monkeypatch, typed, outcome):
     """Where one is there, and only where the parameters do not say it."""
     asked: list[str] = []
-    monkeypatch.setattr(builtins, "input", lambda text: asked.append(text) or typed)
+
+    def answer(text: str) -> str:
+        asked.append(text)
+        return typed
+
+    monkeypatch.setattr(builtins, "input", answer)
     step = leave(mode="interactive")
     if outcome:
         assert step.result().outcome == outcome
