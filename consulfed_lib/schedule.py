@@ -24,7 +24,7 @@ from .params import Federation
 from .results import Table
 from .steps import NOTEBOOKS, ON_REQUEST, ONE_AT_A_TIME, PER_SECONDARY
 
-PREFLIGHT, VERIFICATION = "00-preflight", "04-verification"
+PREFLIGHT, PRIMARY, VERIFICATION = "00-preflight", "01-primary-setup", "04-verification"
 
 _FINDING = re.compile(r"[\w-]+ \((.+?)\): ")
 """How a step's error names what it found: `id (subject): found`."""
@@ -44,6 +44,8 @@ class Plan:
     """How many chains are worked on at the same time."""
     known: tuple[str, ...]
     """Every secondary of the federation, those included that are not worked on."""
+    one_by_one: bool = False
+    """Whether a datacenter is begun only when the one before it came to its end: while charts are moved."""
 
     @property
     def secondaries(self) -> tuple[str, ...]:
@@ -85,12 +87,19 @@ def plan(params: Federation, only: str = "", secondaries: Sequence[str] = ()) ->
             "choose it with --secondary, or with `secondary` in the parameters",
         )
     chains = [tuple(Task(step, name) for step in steps) for name in known if name in wanted] if steps else []
+    before = [name for name in chosen if name not in PER_SECONDARY and name < PER_SECONDARY[0]]
+    after = [name for name in chosen if name not in PER_SECONDARY and name > PER_SECONDARY[0]]
+    moving = params.upgrade.chart
+    if moving and params.upgrade.order == "secondaries-first" and chains and PRIMARY in before:
+        before.remove(PRIMARY)
+        after.insert(0, PRIMARY)
     return Plan(
-        tuple(Task(name) for name in chosen if name not in PER_SECONDARY and name < PER_SECONDARY[0]),
+        tuple(map(Task, before)),
         tuple(chains),
-        tuple(Task(name) for name in chosen if name not in PER_SECONDARY and name > PER_SECONDARY[0]),
-        max(1, min(params.parallel, len(chains))),
+        tuple(map(Task, after)),
+        1 if moving else max(1, min(params.parallel, len(chains))),
         tuple(known),
+        moving,
     )
 
 
@@ -195,21 +204,23 @@ def conduct(todo: Plan, work: Work, tell: Tell, story: Story) -> None:
             story.done.append(work(task))
     chains = [chain for chain in todo.chains if chain[0].secondary not in story.failed]
     with ThreadPoolExecutor(todo.width, "secondary") as pool:
-        ended = [pool.submit(_chain, chain, work, story) for chain in chains]
+        ended = [pool.submit(_chain, chain, todo, work, story) for chain in chains]
     for each in ended:
         each.result()  # raises what is no ConsulfedError, after all have come to their end
     for _, error in story.failed.values():
         if isinstance(error, Interrupted):
             raise error
     for task in todo.after:
-        if why := _left_out(todo, story):
+        if why := _left_out(task, todo, story):
             tell(f"{task.label}: left out: {why}")
         else:
             story.done.append(work(replace(task, without=tuple(sorted(story.failed)))))
 
 
-def _chain(chain: Sequence[Task], work: Work, story: Story) -> None:
-    """One secondary, notebook by notebook; its failure ends this chain and no other one."""
+def _chain(chain: Sequence[Task], todo: Plan, work: Work, story: Story) -> None:
+    """One secondary, notebook by notebook; its failure ends this chain, and no other one unless they go one by one."""
+    if todo.one_by_one and story.failed:
+        return
     name, start = chain[0].secondary, time.monotonic()
     for task in chain:
         try:
@@ -221,8 +232,10 @@ def _chain(chain: Sequence[Task], work: Work, story: Story) -> None:
             story.seconds[name] = time.monotonic() - start
 
 
-def _left_out(todo: Plan, story: Story) -> str:
-    """Why the whole is not verified; empty when it is."""
+def _left_out(task: Task, todo: Plan, story: Story) -> str:
+    """Why a notebook after the secondaries is not executed; empty when it is."""
+    if task.notebook == PRIMARY:
+        return "its chart is moved only after that of every secondary" if story.failed else ""
     if any(done.outcome == "planned" for done in story.done):
         return "there is nothing to verify until the plan is applied"
     if todo.chains and story.failed.keys() >= set(todo.secondaries):

@@ -94,6 +94,19 @@ def test_kernels_are_started_in_the_order_in_which_notebooks_begin(four):
     assert begun == ["00", "01", "02", "02", "02", "03", "03", "03", "02", "03", "04"]
 
 
+MOVING = {"chart": True}
+
+
+def test_charts_are_moved_one_datacenter_after_another(four):
+    """However many secondaries are worked on at once otherwise; the primary first, or last."""
+    first, last = plan(four(upgrade=MOVING)), plan(four(upgrade=MOVING | {"order": "secondaries-first"}))
+    assert (first.width, first.one_by_one) == (last.width, last.one_by_one) == (1, True)
+    assert (short(first.before), short(first.after)) == (["00", "01"], ["04"])
+    assert (short(last.before), short(last.after)) == (["00"], ["01", "04"])
+    alone = plan(four(upgrade=MOVING | {"order": "secondaries-first"}), "01")
+    assert (short(alone.before), short(alone.after)) == (["01"], [])
+
+
 @pytest.mark.parametrize("only", ["02", "02-secret", "02-secret-transfer"])
 def test_only_names_a_notebook_by_number_or_name(four, only):
     """It still works on every secondary."""
@@ -207,6 +220,18 @@ def test_never_more_at_once_than_asked_for(four):
         at_work += 1 if event.startswith(">") else -1
         most = max(most, at_work)
     assert most == 2
+
+
+def test_a_chart_that_could_not_be_moved_keeps_the_others_where_they_are(four):
+    """The window in which versions differ stays short; the primary, whose turn is last, is left out too."""
+    runner = Runner(dc3_03=ApplyError("dc3 broke"))
+    todo = plan(four(upgrade=MOVING | {"order": "secondaries-first"}))
+    error = runner.failure(todo)
+    assert error is not None
+    assert runner.begun("03") == ["03 dc2", "03 dc3"]
+    assert runner.begun("01") == []
+    assert any("its chart is moved only after that of every secondary" in line for line in runner.told)
+    assert runner.verdicts(todo)["dc4"][0] == "– not begun"
 
 
 def test_one_at_a_time_is_one_after_another(four):

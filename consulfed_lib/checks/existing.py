@@ -92,6 +92,12 @@ def existing_release(self: Check, subject: str, target: Target) -> Iterator[Find
             f"release {of.release} in {of.context} {another}",
             "correct the contexts, datacenters and options in the parameters; what a datacenter is cannot be changed",
         )
+    elif found.version != target.params.chart.version and not upgrade.chart:
+        yield self.error(
+            subject,
+            f"release {of.release} has chart {found.version}, the parameters pin {target.params.chart.version}",
+            f"set chart.version to {found.version}; or set upgrade.chart to true, to move it",
+        )
     elif _newer(found.version, target.params.chart.parsed):
         yield self.warning(
             subject,

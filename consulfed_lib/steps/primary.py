@@ -15,13 +15,14 @@ from ..gateway import catalog_addresses, listed
 from ..helm import release
 from ..params import Cluster as ClusterParams
 from ..results import Change, Finding
-from ..secret import read
+from ..secret import find, read
 from ..secret.faults import mended_by_helm
 from ..servers import servers_of
 from ..values import primary_values
 from ..waiting import Seen, wait_for
 from .base import Action, Plan, Step
 from .connect import datacenter
+from .gate import gate
 from .install import Installation, installed
 from .proxy_defaults import ProxyDefaults, proxy_defaults_owner, proxy_defaults_synced
 from .ready import look_at_one
@@ -88,7 +89,20 @@ class PrimarySetup(Step):
 
     def actions(self) -> list[Action]:
         clear = [self._stale().clear] if self.params.upgrade.clear_leftovers else []
-        return [*clear, *self.installation.actions(), self.wait_for_secret, self.proxy_defaults.apply]
+        last = [self.gate] if self.params.upgrade.chart else []
+        return [*clear, *self.installation.actions(), self.wait_for_secret, self.proxy_defaults.apply, *last]
+
+    def gate(self) -> Change:
+        """Until every secondary that is there replicates, and logs in, with what the primary runs now."""
+        secret = find(self.cluster(self.of), self.params)
+        found = [
+            datacenter(self.params, of, self.cluster(of), secret)
+            for of in self.params.clusters
+            if release(self.cluster(of), of.namespace, of.release) is not None
+        ]
+        if len(found) < 2:
+            return Change("gate", self.subject, "unchanged", "no secondary is there yet")
+        return gate(self.params, self.subject, found)
 
     def look_after(self) -> list[Finding]:
         cluster = self.installation.cluster

@@ -19,6 +19,7 @@ from ..values import secondary_values
 from ..waiting import Seen, wait_for
 from .base import Action, Plan, Step
 from .connect import datacenter
+from .gate import gate
 from .install import Installation, installed
 from .ready import look_at_one
 from .restart import Restart
@@ -95,7 +96,8 @@ class SecondarySetup(Step):
 
     def actions(self) -> list[Action]:
         before, *rest = self.installation.actions()
-        return [before, self.try_gateways, *rest, self.restart_servers, self.wait_until_federated]
+        last = [self.gate] if self.params.upgrade.chart else []
+        return [before, self.try_gateways, *rest, self.restart_servers, self.wait_until_federated, *last]
 
     def try_gateways(self) -> Change:
         """From this cluster to the primary's gateways, before Helm would wait in vain for a server that cannot join.
@@ -143,6 +145,11 @@ class SecondarySetup(Step):
             hint="run 04-verification: it names what is broken",
         )
         return Change("federated", self.subject, "unchanged", look().state)
+
+    def gate(self) -> Change:
+        """Until replication and logins work with what this datacenter runs now."""
+        here, primary = self._both()
+        return gate(self.params, self.subject, [primary, here])
 
     def look_after(self) -> list[Finding]:
         self.facts["api url"] = self.api_url
