@@ -7,10 +7,13 @@ out of reach while its Consul lives; dc3 dies while dc2 comes back, and is clean
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
@@ -46,6 +49,24 @@ class Federation:
         """The result of 90; empty where it failed."""
         self.run("--only", "90", "--secondary", secondary, *words, code=code, **changes)
         return self.sandbox.results()[f"{NOTEBOOK}-{secondary}"] if not code else {}
+
+    def leave_and_be_killed(self, secondary: str, said: str, **changes: Any) -> None:
+        """90, killed outright with its kernel and its Helm as soon as it says these words."""
+        words = ("run", str(self.params(**changes)), "--only", "90", "--secondary", secondary, "--apply")
+        command = [sys.executable, "-m", "consulfed_lib.cli", *words, "--records", str(self.sandbox.records)]
+        with subprocess.Popen(
+            command,
+            env=self.sandbox.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            bufsize=1,
+        ) as process:
+            assert process.stdout is not None
+            assert any(said in line for line in process.stdout)
+            family = psutil.Process(process.pid).children(recursive=True)
+            process.kill()
+        assert psutil.wait_procs(family, timeout=10)[1] == []
 
     def accounts(self) -> dict[str, list[str]]:
         """Names of the primary's ACL objects, tokens by their auth method."""
@@ -102,13 +123,18 @@ def test_without_its_name_nothing_is_done(federation: Federation) -> None:
 
 
 def test_it_leaves_and_the_others_are_as_before(federation: Federation) -> None:
-    """Uninstalled, out of the pool, without a login; dc3 and the primary keep all that is theirs."""
+    """Uninstalled, out of the pool, without a login; dc3 and the primary keep all that is theirs.
+
+    The first run is killed while Helm is at work: the second one goes on.
+    """
     sandbox, before = federation.sandbox, federation.accounts()
-    secrets = sandbox.secret_values()
-    result = federation.leave("dc2", "--apply", leave={"confirm": "dc2"})
+    secrets, confirmed = sandbox.secret_values(), {"confirm": "dc2"}
+    federation.leave_and_be_killed("dc2", "helm uninstall", leave=confirmed)
+    assert federation.accounts() == before
+    result = federation.leave("dc2", "--apply", leave=confirmed)
     assert result["outcome"] == "applied"
-    assert {row["outcome"] for row in result["changes"]} == {"deleted"}
-    assert all(row["undo"] for row in result["changes"])
+    assert {row["id"]: row["outcome"] for row in result["changes"]}["auth-method"] == "deleted"
+    assert all(row["undo"] for row in result["changes"] if row["outcome"] == "deleted")
     after = federation.accounts()
     assert of(before, "dc2") != of(after, "dc2") == []
     assert of(after, "dc3") == of(before, "dc3") != []
