@@ -6,7 +6,6 @@ import os
 import re
 import threading
 from collections import Counter
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -127,6 +126,7 @@ AS_PRIMARY: dict[str, Any] = {
     "gossipEncryption": {"autoGenerate": True},
 }
 FITS = {"global": AS_PRIMARY}
+PINNED = "1.9.11-sandbox"
 
 
 @pytest.mark.parametrize(
@@ -160,10 +160,15 @@ def gone() -> str:
 @pytest.mark.parametrize(
     ("secret", "severity"),
     [
-        (lambda: stored(1, runner=gone(), **FITS), "ok"),
-        (lambda: stored(1, "failed", runner=gone(), **FITS), "ok"),
-        (lambda: stored(1, "pending-install", runner=gone(), **FITS), "ok"),
-        (lambda: stored(1, "pending-install", runner=helm.runner_label(os.getppid()), **FITS), "error"),
+        (lambda: stored(1, runner=gone(), chart=PINNED, **FITS), "ok"),
+        (lambda: stored(1, "failed", runner=gone(), chart=PINNED, **FITS), "ok"),
+        (lambda: stored(1, "pending-install", runner=gone(), chart=PINNED, **FITS), "ok"),
+        (
+            lambda: stored(
+                1, "pending-install", runner=helm.runner_label(os.getppid()), chart=PINNED, **FITS
+            ),
+            "error",
+        ),
         (lambda: stored(1, "pending-upgrade"), "error"),
         (lambda: stored(1), "error"),
     ],
@@ -267,15 +272,25 @@ def test_what_belongs_to_an_installation_of_ours_is_not_left_over(target, api):
 
 
 @pytest.mark.parametrize(
-    ("installed", "severity"),
-    [("1.9.11", "ok"), ("1.9.10", "ok"), ("2.0.3", "warning"), ("3.0.0", "warning")],
+    ("installed", "asked", "severity"),
+    [
+        (PINNED, False, "ok"),
+        ("1.9.10", False, "error"),
+        ("2.0.3", False, "error"),
+        ("1.9.10", True, "ok"),
+        ("2.0.3", True, "warning"),
+        ("3.0.0", True, "warning"),
+    ],
 )
-def test_an_older_chart_than_the_installed_one_is_a_warning(target, api, monkeypatch, installed, severity):
+def test_a_chart_is_moved_on_request_only_and_back_with_a_warning(aimed, api, installed, asked, severity):
     """Going back is not what a pinned version is for."""
-    api.answers[f"GET {CONSUL}/secrets"] = 200, {"items": [stored(1, runner=gone(), **FITS)]}
-    found = target.release()
-    monkeypatch.setattr(Target, "release", lambda self: replace(found, version=installed))
-    assert only(existing.existing_release("dc1", target)).severity == severity
+    release = stored(1, runner=gone(), chart=installed, **FITS)
+    api.answers[f"GET {CONSUL}/secrets"] = 200, {"items": [release]}
+    found = only(existing.existing_release("dc1", aimed(upgrade={"chart": asked})))
+    assert found.severity == severity
+    if severity == "error":
+        assert f"chart {installed}" in found.found
+        assert "upgrade.chart" in found.hint
 
 
 def owned(name: str, release: str = "", namespace: str = "", chart: str = "", **more: Any) -> dict[str, Any]:

@@ -48,7 +48,13 @@ metadata: {name: c}
 
 
 def stored(
-    revision: int, status: str = "deployed", *, packed: bool = True, runner: str = "", **config: Any
+    revision: int,
+    status: str = "deployed",
+    *,
+    packed: bool = True,
+    runner: str = "",
+    chart: str = "1.9.11",
+    **config: Any,
 ) -> dict[str, Any]:
     """A release's Secret as Helm writes it (pkg/storage/driver: labels, and gzipped JSON in base64)."""
     name = f"sh.helm.release.v1.consul.v{revision}"
@@ -61,7 +67,7 @@ def stored(
         "chart": {
             "metadata": {
                 "name": "consul",
-                "version": "1.9.11",
+                "version": chart,
                 "appVersion": "1.22.7",
                 "apiVersion": "v2",
             },

@@ -57,7 +57,7 @@ READY_SECONDS = 60.0
 def values(kind: str, servers: int) -> dict[str, Any]:
     """What was given to Helm: a few settings that matter for a federation, and many that do not.
 
-    `limits: null` takes the chart's default away, `"4711"` is text, and `controller` is a key of charts before 1.0:
+    Servers that do not leave raft when they are stopped are what charts before 1.9 had. `limits: null` takes the chart's default away, `"4711"` is text, and `controller` is a key of charts before 1.0:
     each of them is easy to lose.
     """
     consul: dict[str, Any] = {
@@ -81,7 +81,7 @@ def values(kind: str, servers: int) -> dict[str, Any]:
             "extraLabels": {"cost-center": "4711"},
             "resources": {"requests": {"memory": "300Mi", "cpu": "150m"}, "limits": None},
             "extraConfig": '{"dns_config": {"service_ttl": {"*": "3s"}}, "session_ttl_min": "15s",\n'
-            ' "autopilot": {"server_stabilization_time": "2s"}}\n',
+            ' "leave_on_terminate": false, "autopilot": {"server_stabilization_time": "2s"}}\n',
             "extraEnvironmentVars": {"TZ": "Europe/Berlin"},
         },
         "ui": {"service": {"type": "ClusterIP", "annotations": "owner: platform\n"}},
