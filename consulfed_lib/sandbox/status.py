@@ -57,7 +57,11 @@ class ClusterStatus:
 
 @dataclass
 class Status:
-    """`up` is whether the supervisor lives and every API server answers."""
+    """`up` is whether the supervisor lives and every API server answers.
+
+    Attributes:
+        existing: the kind of Consul that the first cluster came with; empty: with none.
+    """
 
     folder: str
     up: bool = False
@@ -66,11 +70,16 @@ class Status:
     kubeconfig: str = ""
     clusters: list[ClusterStatus] = field(default_factory=list)
     memory_mib: float | None = None
+    existing: str = ""
 
     def __str__(self) -> str:
         if self.pid is None:
             return f"down ({self.folder})"
         lines = [f"{'up' if self.up else 'not well'}: supervisor {self.pid}, {_mib(self.memory_mib)} in all"]
+        if self.existing:
+            lines.append(
+                f"{self.clusters[0].context} came with a Consul that was there before ({self.existing})"
+            )
         for cluster in self.clusters:
             state = cluster.problem or f"answers, {len(cluster.nodes)} node(s)"
             lines.append(f"{cluster.context}  {cluster.url}  {state}")
@@ -102,7 +111,10 @@ def look(folder: Folder) -> Status:
             if name.partition("/")[0] == cluster.name
         }
     up = not any(cluster.problem for cluster in clusters)
-    return Status(str(folder.path), up, process.pid, layout.block, str(folder.kubeconfig), clusters, memory)
+    kubeconfig = str(folder.kubeconfig)
+    return Status(
+        str(folder.path), up, process.pid, layout.block, kubeconfig, clusters, memory, shape.existing
+    )
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import yaml
 from consulfed_lib import params as parameters
 from consulfed_lib import places
 from consulfed_lib.errors import SandboxError
-from consulfed_lib.sandbox import existing, existing_data, lifecycle
+from consulfed_lib.sandbox import existing, existing_data, lifecycle, status
 from consulfed_lib.sandbox.commands import params_text
 from consulfed_lib.sandbox.layout import EXISTING
 from consulfed_lib.sandbox.state import Folder
@@ -157,6 +157,13 @@ def test_the_params_are_for_a_primary_that_is_there(lived):
     assert federation.gossip_key.secret == own
 
 
+def test_the_status_says_with_what_it_came(lived):
+    """In words and for a machine."""
+    found = status.look(lived.folder)
+    assert found.existing == lived.kind
+    assert f"sandbox-dc1 came with a Consul that was there before ({lived.kind})" in str(found)
+
+
 def test_up_again_leaves_it_as_it_is(lived):
     """Also when its owner has changed it since: it was installed once."""
     lived.run("kubectl", "-n", SHOP, "scale", "deployment", existing_data.CALLER, "--replicas=2")
@@ -210,6 +217,7 @@ def test_a_sandbox_without_one_has_none(tmp_path):
     shape = lifecycle.up(folder, 1, None, None, quiet)
     try:
         assert (shape.existing, folder.existing_file.exists()) == ("", False)
+        assert "came with" not in str(status.look(folder))
         assert "upgrade" not in yaml.safe_load(params_text(folder, shape))
         with pytest.raises(SandboxError, match="is up already"):
             lifecycle.up(folder, None, None, None, quiet, None, "plain")
