@@ -35,8 +35,14 @@ def cross_checks(raw: Mapping[Any, Any]) -> list[str]:
     if isinstance(federation, str) and federation and not re.fullmatch(r"[A-Za-z0-9][\w.-]*", federation):
         mistakes.append(f"federation: {federation!r}; expected letters, digits, dots, hyphens, underscores")
     upgrade = raw.get("upgrade")
-    if isinstance(upgrade, Mapping) and upgrade.get("order") == "secondaries-first" and not upgrade.get("chart"):
-        mistakes.append("upgrade.order: says whose chart is moved first, and upgrade.chart moves none; set it to true")
+    if (
+        isinstance(upgrade, Mapping)
+        and upgrade.get("order") == "secondaries-first"
+        and not upgrade.get("chart")
+    ):
+        mistakes.append(
+            "upgrade.order: says whose chart is moved first, and upgrade.chart moves none; set it to true"
+        )
     mistakes += chart_mistakes(raw)
     servers = raw.get("servers")
     if isinstance(servers, int) and not isinstance(servers, bool) and servers > 0 and servers % 2 == 0:

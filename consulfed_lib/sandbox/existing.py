@@ -57,8 +57,8 @@ READY_SECONDS = 60.0
 def values(kind: str, servers: int) -> dict[str, Any]:
     """What was given to Helm: a few settings that matter for a federation, and many that do not.
 
-    Servers that do not leave raft when they are stopped are what charts before 1.9 had. `limits: null` takes the chart's default away, `"4711"` is text, and `controller` is a key of charts before 1.0:
-    each of them is easy to lose.
+    `limits: null` takes the chart's default away, `"4711"` is text, and `controller` is a key of charts before 1.0:
+    each of them is easy to lose. That servers do not leave raft when they are stopped is as in charts of that time.
     """
     consul: dict[str, Any] = {
         "name": "consul",

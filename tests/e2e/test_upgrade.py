@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from consulfed_lib.places import find_program
@@ -79,9 +79,9 @@ def assert_served(found: Result) -> None:
     assert found.writes.uncured == 0, found
 
 
-def restarts(sandbox: Sandbox) -> dict[str, str]:
+def server_pods(sandbox: Sandbox, context: str = DC1) -> dict[str, str]:
     """Server → UID of its pod."""
-    found = sandbox.kubectl(DC1, *NAMESPACE, "get", "pods", "-l", "component=server", "-o", "json")
+    found = sandbox.kubectl(context, *NAMESPACE, "get", "pods", "-l", "component=server", "-o", "json")
     return {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in json.loads(found)["items"]}
 
 
@@ -104,12 +104,12 @@ def test_tls_comes_on_under_use(new_sandbox: Callable[..., Sandbox]) -> None:
     """Three servers, three rounds, one at a time; then the whole federation, in which its data and services are."""
     sandbox = new_sandbox(servers=3, existing="plain")
     params = params_of(sandbox)
-    before = restarts(sandbox)
+    before = server_pods(sandbox)
     dry = sandbox.run(params, "--only", "01")
     assert dry.returncode == 0, dry.stderr
-    assert restarts(sandbox) == before
+    assert server_pods(sandbox) == before
     assert_served(upgraded(sandbox, params))
-    assert not set(before.values()) & set(restarts(sandbox).values())
+    assert not set(before.values()) & set(server_pods(sandbox).values())
     assert_kept(sandbox, "plain", 3)
     (row,) = [each for each in sandbox.results()["01-primary-setup"]["changes"] if each["id"] == "workloads"]
     assert "upgrade.restart_workloads: Deployment " in row["what"]
@@ -211,10 +211,35 @@ def test_an_old_chart_is_moved_where_that_is_asked_for(new_sandbox: Callable[...
     assert_kept(sandbox, "old-chart", 1)
 
 
-@pytest.mark.parametrize("kind", ["tls"])
-def test_a_consul_that_lives_becomes_no_secondary(new_sandbox: Callable[..., Sandbox], kind: str) -> None:
+def test_a_federation_is_moved_datacenter_by_datacenter(new_sandbox: Callable[..., Sandbox]) -> None:
+    """The secondary first, then the primary, each through its gate; nothing moves because of a version alone."""
+    sandbox = new_sandbox()
+    now = params_of(sandbox)
+    content = yaml.safe_load(now.read_text())
+    old = sandbox.folder / "old-chart" / "consul"
+    shutil.copytree(content["chart"]["ref"], old)
+    about = yaml.safe_load((old / "Chart.yaml").read_text()) | {"version": existing.OLD_VERSION}
+    (old / "Chart.yaml").write_text(yaml.safe_dump(about))
+    before = params_of(sandbox, chart={"ref": str(old), "version": existing.OLD_VERSION})
+    done = sandbox.run(before, "--apply")
+    assert done.returncode == 0, done.stdout + done.stderr
+    refused = sandbox.run(params_of(sandbox), "--apply")
+    assert refused.returncode == 11
+    assert refused.stderr.count(f"has chart {existing.OLD_VERSION}, the parameters pin") == 2
+    params = params_of(sandbox, upgrade={"chart": True, "order": "secondaries-first"})
+    done = sandbox.run(params, "--apply")
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = sandbox.results()
+    assert results["04-verification"]["outcome"] == "verified"
+    for name in ("03-secondary-setup-dc2", "01-primary-setup"):
+        (gate,) = [each for each in results[name]["changes"] if each["id"] == "gate"]
+        assert "checks of the verification ok" in gate["what"]
+    assert results["03-secondary-setup-dc2"]["ended"] < results["01-primary-setup"]["started"]
+
+
+def test_a_consul_that_lives_becomes_no_secondary(new_sandbox: Callable[..., Sandbox]) -> None:
     """It would get another CA, another gossip key and other ACLs under its own data."""
-    sandbox = new_sandbox(existing=kind)
+    sandbox = new_sandbox(existing="tls")
     content = yaml.safe_load(params_of(sandbox).read_text())
     content["primary"], content["secondaries"] = (
         content["secondaries"][0] | {"datacenter": "dc2"},
