@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import base64
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from small_cluster import NAMESPACE, Scripted, is_ready, pod, small_cluster, waiting_reason
 
 from consulfed_lib.sandbox.controllers.client import Object
 from consulfed_lib.sandbox.node import container_run
+from consulfed_lib.sandbox.node.inside import PassiveProgram
 from consulfed_lib.sandbox.node.kubelet import PodNotRunning
+from consulfed_lib.sandbox.node.workload import Container
 
 
 def secret(name: str, **data: str) -> Object:
@@ -358,3 +361,22 @@ def test_pod_on_the_hosts_network_is_at_its_nodes_address(tmp_path: Path) -> Non
                 await cluster.kubelet.connect(NAMESPACE, "web", 9000)
 
     asyncio.run(main())
+
+
+def test_a_container_whose_work_is_done_elsewhere_is_ready_once_that_has_said_so() -> None:
+    """And stays so: what it waited for was its start."""
+    said = [False, True, False]
+    lines: list[str] = []
+
+    async def predicate(container: Container) -> bool:
+        return said.pop(0)
+
+    async def main() -> None:
+        container = cast(Container, SimpleNamespace(log=lines.append))
+        program = PassiveProgram(container, predicate)
+        await program.start()
+        assert [await program.ready() for _ in range(3)] == [False, True, True]
+        assert await PassiveProgram(container, None).ready()
+
+    asyncio.run(main())
+    assert len(lines) == 1
