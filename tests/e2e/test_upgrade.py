@@ -167,24 +167,31 @@ def test_killed_after_every_action_it_goes_on(new_sandbox: Callable[..., Sandbox
     assert sandbox.results()["01-primary-setup"]["outcome"] == "unchanged", again.stdout
 
 
+def leave_a_failed_job(sandbox: Sandbox) -> None:
+    """As the chart's hook leaves it, whose policy deletes only one that succeeded (consul-helm #986)."""
+    name = "consul-create-federation-secret"
+    pod = {"restartPolicy": "Never", "containers": [{"name": "x", "image": "busybox:1.36"}]}
+    job = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": name, "labels": {"release": "consul"}},
+        "spec": {"suspend": True, "template": {"spec": pod}},
+    }
+    sandbox.kubectl(DC1, *NAMESPACE, "apply", "-f", "-", stdin=json.dumps(job))
+    failed = {
+        "status": {"conditions": [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}]}
+    }
+    words = ("patch", "job", name, "--subresource=status", "--type=merge", "-p", json.dumps(failed))
+    sandbox.kubectl(DC1, *NAMESPACE, *words)
+
+
 def test_acls_get_their_replication_token(new_sandbox: Callable[..., Sandbox]) -> None:
     """And what is in the way is named first: a failed hook Job, ACLs that the parameters have otherwise."""
     sandbox = new_sandbox(existing="acl")
     refused = sandbox.run(params_of(sandbox, acls=False), "--only", "01")
     assert refused.returncode == 11
     assert "set acls to true" in refused.stderr
-    job = {
-        "apiVersion": "batch/v1", "kind": "Job",
-        "metadata": {"name": "consul-create-federation-secret", "labels": {"release": "consul"}},
-        "spec": {
-            "backoffLimit": 0,
-            "template": {"spec": {"restartPolicy": "Never", "containers": [
-                {"name": "x", "image": "busybox:1.36", "command": ["sh", "-c", "exit 1"]}]}},
-        },
-    }  # fmt: skip
-    sandbox.kubectl(DC1, *NAMESPACE, "apply", "-f", "-", stdin=json.dumps(job))
-    wait = ("wait", "job/consul-create-federation-secret", "--for=condition=Failed", "--timeout=30s")
-    sandbox.kubectl(DC1, *NAMESPACE, *wait)
+    leave_a_failed_job(sandbox)
     stopped = sandbox.run(params_of(sandbox), "--only", "01")
     assert stopped.returncode == 11
     assert "leftovers (dc1): failed hook Job consul-create-federation-secret" in stopped.stderr
