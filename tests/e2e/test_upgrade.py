@@ -221,10 +221,8 @@ def test_an_old_chart_is_moved_where_that_is_asked_for(new_sandbox: Callable[...
 def test_a_federation_is_moved_datacenter_by_datacenter(new_sandbox: Callable[..., Sandbox]) -> None:
     """The secondary first, then the primary, each through its gate; nothing moves because of a version alone."""
     sandbox = new_sandbox()
-    now = params_of(sandbox)
-    content = yaml.safe_load(now.read_text())
     old = sandbox.folder / "old-chart" / "consul"
-    shutil.copytree(content["chart"]["ref"], old)
+    shutil.copytree(sandbox.folder / "sandbox" / "chart" / "consul", old)
     about = yaml.safe_load((old / "Chart.yaml").read_text()) | {"version": existing.OLD_VERSION}
     (old / "Chart.yaml").write_text(yaml.safe_dump(about))
     before = params_of(sandbox, chart={"ref": str(old), "version": existing.OLD_VERSION})
