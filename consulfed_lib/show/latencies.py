@@ -19,7 +19,7 @@ class Latency:
         pair: `dc1 → dc2`.
         what: the TLS handshake through the gateway; a request that Consul forwards to the other datacenter; or the
             round trip that gossip's network coordinates estimate.
-        n: how many were measured.
+        n: how many were measured: handshakes are fewer where there are many ways.
         p50, p99: in milliseconds; None: not measured.
         previous_p50, previous_p99: those of the run before; None: there is none.
         change: what became of both, in words.

@@ -65,6 +65,10 @@ def _silent(line: str) -> None:
     """A soak is watched by its end; a line for each look would bury the log."""
 
 
+_HANDSHAKES = 20
+"""So many from each datacenter, shared by all ways that begin there: each takes a port-forward of its own."""
+
+
 def measure(datacenters: Sequence[Datacenter], samples: int) -> Latencies:
     """How long the way to another datacenter takes, for each ordered pair: for a request that a server forwards, and
     for a TLS handshake through both gateways.
@@ -90,9 +94,10 @@ def measure(datacenters: Sequence[Datacenter], samples: int) -> Latencies:
 def _of_one(dc: Datacenter, datacenters: Sequence[Datacenter], samples: int) -> list[Latency]:
     """All pairs that begin here, one after another: what runs beside a measurement is measured with it."""
     others = [other for other in datacenters if other is not dc]
+    fewer = max(1, min(samples, _HANDSHAKES // len(datacenters)))
     rows = [
         *_less_own("RPC", dc, others, partial(_requests, dc, samples=samples)),
-        *_less_own("gateway handshake", dc, others, partial(_handshakes, _way_in(dc), samples=samples)),
+        *_less_own("gateway handshake", dc, others, partial(_handshakes, _way_in(dc), samples=fewer)),
     ]
     for name, estimate in _by_gossip(dc).items():
         if estimate is not None:  # not measured yet, where it has only just joined
