@@ -26,9 +26,10 @@ def installed(
         return None
     if not found.adopted and (found.ours or not params.upgrade.existing):
         return None
+    adopted = found.adopted
     if found.origin:
         found = helm.release(cluster, of.namespace, of.release, found.origin) or found
-    return Installed(found.name, found.values, found.defaults)
+    return Installed(found.name, found.values, found.defaults, adopted)
 
 
 def refusals(params: Federation, of: ClusterParams, found: helm.Release) -> Iterator[tuple[str, str]]:

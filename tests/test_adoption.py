@@ -142,6 +142,17 @@ def test_a_choice_of_its_user_is_not_undone_by_a_default_of_ours(params, theirs,
     assert conflicts
 
 
+def test_once_it_is_adopted_the_parameters_change_it(params):
+    """As a release of ours: also back to what the chart does by itself."""
+    gateway = {"enabled": True, "replicas": 2, "service": {"port": 8443, "type": "NodePort", "nodePort": 30443}}
+    before = Installed("consul", laid(OWN, meshGateway=gateway), DEFAULTS, adopted=True)
+    found = merged(params(mesh_gateway={"port": 9555}), params().primary, installed=before)
+    assert found.conflicts == []
+    expected = {"port": 9555, "type": "LoadBalancer", "nodePort": None}
+    assert get(found.values, "meshGateway") == {"enabled": True, "replicas": 1, "service": expected}
+    assert get(found.values, "server.extraLabels") == {"cost-center": "4711"}
+
+
 def test_what_fits_has_no_conflict(params):
     """The parameter says what is there."""
     installed = Installed("consul", laid(OWN, server__replicas=3), DEFAULTS)

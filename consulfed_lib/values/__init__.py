@@ -49,11 +49,13 @@ class Installed:
     Attributes:
         values: those that it was given, before anything of ours.
         defaults: the chart's own.
+        adopted: whether the parameters were held against it before: what differs since was changed in them.
     """
 
     name: str
     values: Mapping[str, Any]
     defaults: Mapping[str, Any]
+    adopted: bool = False
 
     def effective(self, path: str) -> Any:
         """What the release has at that path, said or not; ABSENT where it has nothing."""
@@ -136,7 +138,7 @@ def merged(
         merge(found.values, layer.values)
     for leaf in leaves:
         so_already = installed and _same(effective(found.values, installed.defaults, leaf.path), leaf.value)
-        if leaf.said and not so_already:
+        if (leaf.said or (installed and installed.adopted)) and not so_already:
             put(found.values, leaf.path, copy.deepcopy(leaf.value))
     volumes = get(theirs, VOLUMES)
     of = datacenter(params, cluster, found.values)
@@ -144,7 +146,7 @@ def merged(
         ours = get(found.values, VOLUMES)
         found.values["server"]["extraVolumes"] = [v for v in volumes if v not in ours] + ours
     found.conflicts += _contradictions(leaves, theirs, found)
-    if installed:
+    if installed and not installed.adopted:
         found.conflicts += _otherwise(leaves, installed)
     found.conflicts += _unlivable(leaves, found.values if installed else theirs, of, found)
     found.conflicts += _volume_conflicts(theirs, of, found)
