@@ -137,8 +137,7 @@ def merged(
     for layer in found.layers:
         merge(found.values, layer.values)
     for leaf in leaves:
-        so_already = installed and _same(effective(found.values, installed.defaults, leaf.path), leaf.value)
-        if (leaf.said or (installed and installed.adopted)) and not so_already:
+        if _to_be_said(leaf, found.values, installed):
             put(found.values, leaf.path, copy.deepcopy(leaf.value))
     volumes = get(theirs, VOLUMES)
     of = datacenter(params, cluster, found.values)
@@ -316,6 +315,15 @@ def _contradictions(leaves: list[Leaf], theirs: Mapping[str, Any], found: Merged
                 "values-conflict", leaf.path,
                 f"{found.source(leaf.path)} says {leaf.path}: {shown(value)}; {leaf.reason}",
             )  # fmt: skip
+
+
+def _to_be_said(leaf: Leaf, values: Mapping[str, Any], installed: Installed | None) -> bool:
+    """Of what is installed only what is not so already; and what the chart would do by itself, but was told not to."""
+    if installed is None:
+        return leaf.said
+    there = effective(values, installed.defaults, leaf.path)
+    asked = leaf.said or (installed.adopted and there is not ABSENT)
+    return asked and not _same(there, leaf.value)
 
 
 def _otherwise(leaves: list[Leaf], installed: Installed) -> Iterator[Conflict]:
