@@ -144,7 +144,11 @@ def test_a_choice_of_its_user_is_not_undone_by_a_default_of_ours(params, theirs,
 
 def test_once_it_is_adopted_the_parameters_change_it(params):
     """As a release of ours: also back to what the chart does by itself."""
-    gateway = {"enabled": True, "replicas": 2, "service": {"port": 8443, "type": "NodePort", "nodePort": 30443}}
+    gateway = {
+        "enabled": True,
+        "replicas": 2,
+        "service": {"port": 8443, "type": "NodePort", "nodePort": 30443},
+    }
     before = Installed("consul", laid(OWN, meshGateway=gateway), DEFAULTS, adopted=True)
     found = merged(params(mesh_gateway={"port": 9555}), params().primary, installed=before)
     assert found.conflicts == []

@@ -77,7 +77,7 @@ def counted(sandbox: Sandbox, context: str) -> Iterator[set[str]]:
 def measured(sandbox: Sandbox, way: str, context: str, secret: Secret | None, change: Change) -> Row:
     start = time.monotonic()
     service = "web" if context == "sandbox-dc1" else "consul"
-    client = Client(servers_of(sandbox, context), secret, service)
+    client = Client(servers_of(sandbox, context, primary="sandbox-dc1"), secret, service)
     with counted(sandbox, context) as seen, client:
         change(sandbox)
         seconds = time.monotonic() - start

@@ -295,11 +295,12 @@ def _ask_dns(address: str, port: int, name: str) -> int:
 
 
 def servers_of(
-    sandbox: Sandbox, context: str, namespace: str = "consul", prefix: str = "consul"
+    sandbox: Sandbox, context: str, namespace: str = "consul", prefix: str = "consul", primary: str = ""
 ) -> Callable[[], Servers]:
     """Where the servers of a sandbox's cluster are, as its API server says: looked up again each fifth of a second.
 
-    By HTTP while their Service has a port of that name, else by HTTPS with the CA in the Secret <prefix>-ca-cert.
+    By HTTP while their Service has a port of that name, else by HTTPS with the CA in the Secret <prefix>-ca-cert, which
+    only a primary has: a secondary's is in `primary`.
     """
     lock, at, known = threading.Lock(), 0.0, Servers((), 0)
 
@@ -310,7 +311,8 @@ def servers_of(
         ports = {one.get("name"): one["port"] for part in parts for one in part.get("ports") or []}
         if "http" in ports or "https" not in ports:
             return Servers(tuple(addresses), ports.get("http", 8500))
-        secret = _api(sandbox, context, f"/api/v1/namespaces/{namespace}/secrets/{prefix}-ca-cert")
+        where = f"/api/v1/namespaces/{namespace}/secrets/{prefix}-ca-cert"
+        secret = _api(sandbox, primary or context, where)
         ca_pem = base64.b64decode(secret["data"]["tls.crt"]).decode()
         return Servers(tuple(addresses), ports["https"], ca_pem)
 
