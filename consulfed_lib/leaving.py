@@ -5,9 +5,9 @@ server-acl-init of consul-k8s makes, for a secondary, in the primary: the auth m
 policies `<component>-policy-<dc>` (`-token-` up to chart 0.41). Names are matched whole: dc2's are never those of a
 datacenter that is called x-dc2.
 
-Deleting an auth method deletes its binding rules and the tokens that were made by logins with it (seen with Consul
-1.8.7). No API deletes a federation state: the primary's leader prunes it, once an hour, when no server of that
-datacenter is in the WAN pool any more.
+Deleting an auth method deletes its binding rules and the tokens that were made by logins with it. No API deletes a
+federation state: the primary's leader prunes it, each hour after its election, where no server of that datacenter is in
+the WAN pool any more but as left. (Both seen with Consul 1.8.7.)
 """
 
 from __future__ import annotations
