@@ -53,7 +53,7 @@ def permissions(self: Check, subject: str, target: Target) -> Iterator[Finding]:
 
 def _needed(target: Target) -> tuple[list[Rule], ConsulfedError | None]:
     """The rights that this notebook needs, and why those for the chart's objects are not known."""
-    params, of, installs = target.params, target.of, target.notebook[:2] in ("00", "01", "03")
+    params, of, installs = target.params, target.of, target.notebook[:2] in ("00", "01", "03", "90")
     objects: list[dict[str, Any]] = []
     unknown = None
     if installs:

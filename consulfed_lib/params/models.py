@@ -186,7 +186,7 @@ class Federation(_Model):
     leave: Leave = Field(default=Leave(), description="how 90 takes a datacenter out")
     primary: Cluster = Field(description="the cluster whose datacenter holds the CA and the ACLs")
     secondaries: list[Cluster] = Field(min_length=1, description="every other cluster")
-    secondary: str = Field("", description="datacenter that 02 and 03 work on; empty: the only secondary")
+    secondary: str = Field("", description="datacenter that 02, 03 and 90 work on; empty: the only secondary")
 
     @property
     def clusters(self) -> list[Cluster]:
@@ -232,4 +232,4 @@ class Federation(_Model):
 
 
 NOTEBOOK_NAMES = tuple(Federation.model_fields)
-"""Every name that the parameters cell of a notebook may hold; `secondary` only in 02 and 03."""
+"""Every name that the parameters cell of a notebook may hold; `secondary` only in 02, 03 and 90."""
