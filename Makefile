@@ -1,10 +1,10 @@
-# consulfed: demo · test · lint · bench · jupyter · clean. Everything lives in .venv; nothing is done twice.
+# consulfed: demo · test · lint · drill · bench · jupyter · clean. Everything lives in .venv; nothing is done twice.
 PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := demo
-.PHONY: demo test lint bench jupyter clean
+.PHONY: demo test lint drill bench jupyter clean
 
 # Two clusters and the five notebooks. A sandbox that is up already is used, and stays up.
 demo: .venv/ready
@@ -20,6 +20,10 @@ lint: .venv/ready
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+# Every fault that a sandbox can have, each named by the right check and nothing else; about ten minutes.
+drill: .venv/ready
+	$(BIN)/consulfed drill
 
 # The page's procedure by hand (helm and kubectl) against `consulfed run --apply`, in turns; then what verifying costs.
 bench: .venv/ready

@@ -42,6 +42,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "consulfed_lib.rbac.command:rbac",
         "Print the rights that the runbook needs, for kubectl apply.",
     ),
+    "drill": (
+        "consulfed_lib.drills.command:drill",
+        "Break a sandbox's federation in every way, and see each fault named.",
+    ),
     "sandbox": ("consulfed_lib.sandbox.commands:sandbox", "A federation to practise on, on this machine."),
 }
 """Subcommand → where it is (`module:attribute`, a click command) and its line in `consulfed --help`."""

@@ -133,6 +133,11 @@ class Folder:
         return self.path / "existing.json"
 
     @property
+    def faults(self) -> Path:
+        """What was injected into it and is not taken back yet, a JSON file each (`faults.memory`)."""
+        return self.path / "faults"
+
+    @property
     def health_file(self) -> Path:
         """JSON: the health of each of the supervisor's tasks."""
         return self.path / "health.json"
@@ -159,7 +164,7 @@ class Folder:
 
     def process(self) -> ProcessId | None:
         """The supervisor, if it lives."""
-        recorded = _read_json(self.process_file)
+        recorded = read_json(self.process_file)
         try:
             process = ProcessId(**recorded)
         except TypeError:
@@ -168,12 +173,12 @@ class Folder:
 
     def shape(self) -> Shape | None:
         try:
-            return Shape(**_read_json(self.shape_file))
+            return Shape(**read_json(self.shape_file))
         except TypeError:
             return None
 
     def health(self) -> dict[str, Any]:
-        return _read_json(self.health_file)
+        return read_json(self.health_file)
 
     def prepare(self) -> None:
         """Make the folder, for the user only. Raises SandboxError for a folder with something else in it."""
@@ -211,7 +216,7 @@ class Folder:
         self.shape_file.unlink(missing_ok=True)
         self.existing_file.unlink(missing_ok=True)
         names = [entry.name for entry in self.path.iterdir() if entry.name.removeprefix("dc").isdigit()]
-        for name in (*names, "keys", "chart"):
+        for name in (*names, "keys", "chart", self.faults.name):
             remove_tree(self.path / name)
 
 
@@ -235,7 +240,7 @@ def write_json(path: Path, value: Any) -> None:
     write_private(path, json.dumps(value, indent=1, default=asdict).encode() + b"\n")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
     """The object in the file; empty when there is none, or none that can be read."""
     try:
         value = json.loads(path.read_text())

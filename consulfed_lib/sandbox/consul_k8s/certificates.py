@@ -37,13 +37,20 @@ def make_ca(common_name: str) -> tuple[bytes, bytes]:
 
 
 def make_server_certificate(
-    ca_certificate: bytes, ca_key: bytes, common_name: str, names: Iterable[str], days: int
+    ca_certificate: bytes,
+    ca_key: bytes,
+    common_name: str,
+    names: Iterable[str],
+    days: int,
+    *,
+    begins: datetime | None = None,
 ) -> tuple[bytes, bytes]:
     """A certificate for servers that are also clients of each other: (certificate PEM, key PEM).
 
     Args:
         names: DNS names and IP addresses, each once.
-        days: validity from now on.
+        days: how long it is valid.
+        begins: from when on; from now on where it is not said.
 
     Raises ValueError when the CA's certificate or key is not PEM, or the two do not belong together.
     """
@@ -56,7 +63,7 @@ def make_server_certificate(
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     builder = (
-        _builder(subject, authority.subject, key, x509.random_serial_number(), days)
+        _builder(subject, authority.subject, key, x509.random_serial_number(), days, begins)
         .add_extension(x509.SubjectAlternativeName(_alternative_names(names)), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(digital_signature=True, key_encipherment=True), critical=True)
@@ -79,9 +86,14 @@ def _authority_key_identifier(authority: x509.Certificate, signer: PrivateKey) -
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: PrivateKey, serial: int, days: int
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: PrivateKey,
+    serial: int,
+    days: int,
+    begins: datetime | None = None,
 ) -> x509.CertificateBuilder:
-    now = datetime.now(UTC)
+    now = begins or datetime.now(UTC)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)

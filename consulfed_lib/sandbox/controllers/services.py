@@ -110,14 +110,19 @@ class Services(Controller):
         return wanted
 
     def _address(self, item: Object) -> str:
-        """The Service's load balancer address: the one it has, the one it asks for, else the first free one."""
-        key = object_key(item)
+        """The Service's load balancer address: the one it asks for, the one it has, else the first free one.
+
+        One that begins to ask for another address that is free moves to it, as on clouds that let it be chosen.
+        """
+        key, wish = object_key(item), item["spec"].get("loadBalancerIP", "")
+        if wish and wish != self._addresses.get(key):
+            self._addresses.pop(key, None)
         if key not in self._addresses:
             taken = set(self._addresses.values())
             for service in self.own.all():
                 if object_key(service) != key:
                     taken.update(self._told(service))
-            asked = [item["spec"].get("loadBalancerIP", ""), *self._told(item)]
+            asked = [wish, *self._told(item)]
             free = [one for one in self._cluster.load_balancer_addresses if one not in taken]
             chosen = next((one for one in asked if one in free), free[0] if free else "")
             if not chosen:
