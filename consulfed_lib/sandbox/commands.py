@@ -110,6 +110,41 @@ def status(output: str, folder: Path | None) -> int:
 
 
 @sandbox.command()
+@click.argument("name", required=False, default="")
+@click.option("--clear", "is_cleared", is_flag=True, help="Take back the fault NAME, or all that are active.")
+@click.option(
+    "--list", "is_listed", is_flag=True, help="Show every fault, whether it is active, what happens."
+)
+@_output_option
+@_folder_option
+def fault(name: str, is_cleared: bool, is_listed: bool, output: str, folder: Path | None) -> None:
+    """Have the fault NAME: the sandbox misbehaves for real until it is cleared; returns when it does."""
+    from . import faults
+
+    where = _folder(folder)
+    if is_listed:
+        active = faults.active(where)
+        found = [
+            {"name": each.name, "active": each.name in active, "what": each.what}
+            for each in faults.FAULTS.values()
+        ]
+        if output == "json":
+            click.echo(json.dumps(found, indent=1))
+            return
+        for one in found:
+            click.echo(f"{one['name']:<28} {'active' if one['active'] else '':<7} {one['what']}")
+    elif is_cleared:
+        cleared = faults.clear(where, name)
+        _report(f"taken back: {', '.join(cleared)}" if cleared else "nothing to take back")
+    elif name:
+        faults.inject(where, name)
+        _report(f"{name}: {faults.FAULTS[name].what}")
+        _report(f"`consulfed sandbox fault --clear {name}` takes it back.")
+    else:
+        raise SandboxError("Which fault?", "see `consulfed sandbox fault --list`.")
+
+
+@sandbox.command()
 @_folder_option
 def kubeconfig(folder: Path | None) -> None:
     """Print the path of the kubeconfig.

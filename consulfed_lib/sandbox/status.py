@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+from .faults import active
 from .layout import ClusterLayout
 from .state import Folder
 from .tasks import Health
@@ -61,6 +62,7 @@ class Status:
 
     Attributes:
         existing: the kind of Consul that the first cluster came with; empty: with none.
+        faults: those that were injected and not taken back (`faults`), oldest first.
     """
 
     folder: str
@@ -71,6 +73,7 @@ class Status:
     clusters: list[ClusterStatus] = field(default_factory=list)
     memory_mib: float | None = None
     existing: str = ""
+    faults: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         if self.pid is None:
@@ -80,6 +83,8 @@ class Status:
             lines.append(
                 f"{self.clusters[0].context} came with a Consul that was there before ({self.existing})"
             )
+        if self.faults:
+            lines.append(f"faults in force: {', '.join(self.faults)}")
         for cluster in self.clusters:
             state = cluster.problem or f"answers, {len(cluster.nodes)} node(s)"
             lines.append(f"{cluster.context}  {cluster.url}  {state}")
@@ -113,7 +118,15 @@ def look(folder: Folder) -> Status:
     up = not any(cluster.problem for cluster in clusters)
     kubeconfig = str(folder.kubeconfig)
     return Status(
-        str(folder.path), up, process.pid, layout.block, kubeconfig, clusters, memory, shape.existing
+        str(folder.path),
+        up,
+        process.pid,
+        layout.block,
+        kubeconfig,
+        clusters,
+        memory,
+        shape.existing,
+        active(folder),
     )
 
 
