@@ -1,0 +1,111 @@
+"""Which drill there is for each fault: where one looks, what has to be named, and what may stand beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from ..errors import ParamsError
+
+VERIFY = "verify"
+"""The look of most drills: everything that `consulfed verify` looks at."""
+
+
+class Named(NamedTuple):
+    """What a look names: a check, and the datacenter or ordered pair that it speaks of."""
+
+    check: str
+    subject: str
+
+    def __str__(self) -> str:
+        return f"{self.check} ({self.subject})"
+
+
+class Ground(NamedTuple):
+    """The sandbox that a drill needs."""
+
+    datacenters: int = 2
+    servers: int = 1
+    federated: bool = True
+
+    def __str__(self) -> str:
+        how = "federated" if self.federated else "with nothing in them"
+        return f"{self.datacenters} datacenters, servers in each: {self.servers}, {how}"
+
+
+FEDERATED = Ground()
+THREE_SERVERS = Ground(servers=3)
+EMPTY = Ground(federated=False)
+
+
+@dataclass(frozen=True)
+class Drill:
+    """One fault and what has to be said of it.
+
+    Attributes:
+        fault: its name in `sandbox.faults.FAULTS`.
+        cause: what has to be named, as an error that follows from no other one; None: nothing may be.
+        look: `verify`, or the notebook whose preflight is asked.
+        severity: `warning` where the check warns, because a run mends that by itself or can go on.
+        also: other causes that are right beside it → why they are.
+        ground: the sandbox that it needs.
+        harmless: why nothing may be named where `cause` is None: the federation works with that fault.
+    """
+
+    fault: str
+    cause: Named | None
+    look: str = VERIFY
+    severity: str = "error"
+    also: Mapping[Named, str] = field(default_factory=dict)
+    ground: Ground = FEDERATED
+    harmless: str = ""
+
+
+_ALL = (
+    # Gateways
+    Drill("gateway-down", Named("gateway-registered", "dc2")),
+    Drill("primary-gateway-down", Named("gateway-registered", "dc1")),
+    Drill("gateway-address-changed", Named("secret-complete", "dc1")),
+    Drill("stale-gateway-in-catalog", Named("stale-gateways", "dc1"), "01-primary-setup", "warning"),
+    # Secrets
+    Drill("stale-copy", Named("secret-copy", "dc2")),
+    Drill("wrong-ca-in-copy", Named("secret-copy", "dc2")),
+    Drill("double-base64-ca", Named("secret-copy", "dc2")),
+    Drill("federation-secret-edited", Named("secret-complete", "dc1")),
+    Drill(
+        "managed-by-stripped",
+        None,
+        harmless="the secret is known by its name; the label only helps who searches",
+    ),
+    Drill("gossip-key-mismatch", Named("secret-copy", "dc2")),
+    Drill("expired-server-certificate", Named("server-certificate", "dc2")),
+    Drill("replication-token-revoked", Named("replication-token", "dc1")),
+    # Settings
+    Drill("acls-off", Named("acl-replication", "dc2")),
+    Drill("api-url-unreachable", Named("auth-method", "dc2")),
+    Drill("proxy-defaults-missing", Named("proxy-defaults", "dc1")),
+    # Servers
+    Drill("server-down", Named("servers", "dc2"), ground=THREE_SERVERS),
+    Drill("quorum-lost", Named("servers", "dc2"), ground=THREE_SERVERS),
+    # Kubernetes and Helm
+    Drill("failed-job", Named("leftovers", "dc1"), "01-primary-setup", "warning"),
+    Drill("release-pending", Named("existing-release", "dc1"), "01-primary-setup"),
+)
+
+DRILLS: Mapping[str, Drill] = {drill.fault: drill for drill in _ALL}
+"""Fault → its drill, in the order in which they are listed."""
+
+
+def chosen(names: Iterable[str]) -> list[Drill]:
+    """The drills of these faults, in the catalogue's order; all of them where none is named.
+
+    Raises ParamsError that names everything that is no drill.
+    """
+    names = list(names)
+    unknown = [name for name in names if name not in DRILLS]
+    if unknown:
+        raise ParamsError(
+            f"There is no drill {', '.join(map(repr, unknown))}.", f"one of: {', '.join(DRILLS)}"
+        )
+    return [drill for name, drill in DRILLS.items() if not names or name in names]
