@@ -18,8 +18,10 @@ from .consul_k8s import JOBS, PASSIVE, Injector, run_consul_k8s
 from .consul_k8s.admission import admit
 from .controllers import run_controllers
 from .controllers.client import KubeClient, Object
+from .disturbances import AHEAD_SECONDS, CLOCK, DOWN, SLOW, SLOW_SECONDS, Disturbances
 from .layout import API_PORT, ClusterLayout
 from .names import Names
+from .network import Network
 from .node.consul_server import ConsulServer
 from .node.images import CurlBox, HttpEcho
 from .node.kubelet import NodeKubelet
@@ -50,9 +52,17 @@ class Cluster:
     """One emulated cluster: its API server, and the tasks that are its clients."""
 
     def __init__(
-        self, layout: ClusterLayout, folder: Folder, tools: Mapping[str, Path], tasks: Tasks, names: Names
+        self,
+        layout: ClusterLayout,
+        folder: Folder,
+        tools: Mapping[str, Path],
+        tasks: Tasks,
+        names: Names,
+        disturbances: Disturbances | None = None,
     ):
         self.layout = layout
+        self.disturbances = disturbances or Disturbances()
+        self.network = Network(layout, self.disturbances, folder.volatile)
         self.names = names
         self.tools = tools
         self.tasks = tasks
@@ -61,7 +71,8 @@ class Cluster:
         self.tokens = {suffix: secrets.token_urlsafe(32) for suffix in CONTEXTS}
         tokens = {name: secrets.token_urlsafe(32) for name in COMPONENTS}
         self.clients = {
-            name: KubeClient(layout.api_url, self.keys.ca_pem, token, name) for name, token in tokens.items()
+            name: KubeClient(layout.api_url, self.keys.ca_pem, token, name, layout.api_address)
+            for name, token in tokens.items()
         }
         self.started = False
         layout.folder.mkdir(mode=0o700, exist_ok=True)
@@ -104,6 +115,17 @@ class Cluster:
                 if not missing:
                     return
 
+    async def disturb(self) -> None:
+        """Have the API server be as the disturbances say. Raises OSError when it cannot listen again."""
+        at, disturbances = self.layout.index, self.disturbances
+        self.server.delay = SLOW_SECONDS if disturbances.has(SLOW, at) else 0.0
+        self.server.ahead = AHEAD_SECONDS if disturbances.has(CLOCK, at) else 0
+        if disturbances.has(DOWN, at):
+            await self.server.pause()
+        else:
+            await self.server.resume()
+        self.server.drop_from(self.network.lost() if self.network.is_cut_off else [])
+
     async def stop(self) -> None:
         """Programs end before their API server, so that their pods' last state gets written."""
         await self.tasks.stop(f"{self.layout.name}/{CONSUL_K8S}", f"{self.layout.name}/{CONTROLLERS}")
@@ -114,7 +136,7 @@ class Cluster:
             await self.server.stop()
 
     async def _controllers(self) -> None:
-        await run_controllers(self.layout, self.clients[CONTROLLERS], self.names)
+        await run_controllers(self.layout, self.clients[CONTROLLERS], self.names, self.network)
 
     async def _consul_k8s(self) -> None:
         await run_consul_k8s(self.layout, self.clients[CONSUL_K8S], self.injector)

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import os
 import secrets
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +58,27 @@ def prepare(folder: Path, name: str, addresses: list[str]) -> ClusterKeys:
     write_private(private_key, _key_pem(key))
     write_private(certificate, _pem(_make_serving(ca, loaded, key, addresses)))
     return ClusterKeys(certificate, private_key, ca_file.read_text(), hmac_file.read_bytes())
+
+
+def balancer_tls(name: str) -> ssl.SSLContext:
+    """A server's TLS with a certificate for that name, by a CA that nobody knows: of a load balancer that ends TLS."""
+    ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    ca = _make_ca(f"load balancer of {name}", ca_key)
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    certificate = (
+        _builder(subject, ca.subject, key.public_key(), _SERVING_DAYS)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .sign(ca_key, hashes.SHA256())
+    )
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    # In memory only: OpenSSL takes a key from a file alone.
+    descriptor = os.memfd_create("balancer")
+    try:
+        os.write(descriptor, _pem(certificate) + _key_pem(key))
+        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
+    return context
 
 
 def _make_ca(name: str, key: ec.EllipticCurvePrivateKey) -> x509.Certificate:

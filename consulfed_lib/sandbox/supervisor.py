@@ -21,7 +21,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,8 @@ from ..errors import SandboxError
 from . import claims
 from .cluster import Cluster, kubeconfig
 from .controllers.client import KubeError
+from .disturbances import Disturbance, Disturbances
+from .faults.control import Control
 from .layout import EXISTING, LOAD_BALANCERS, SandboxLayout
 from .names import Names
 from .state import Folder, ProcessId, Shape, write_json, write_private
@@ -71,6 +73,8 @@ class Supervisor:
         self.announce = announce
         self.tasks = Tasks(self._write_health)
         self.clusters: list[Cluster] = []
+        self.disturbances = Disturbances()
+        self.control = Control(settings.folder, self._disturb)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Bring everything up, wait for `stop`, take everything down.
@@ -108,9 +112,14 @@ class Supervisor:
         folder, tools = self.settings.folder, self.settings.tools
         nodes = {name: at for one in layout.clusters for name, at in one.node_addresses.items()}
         names = Names(folder.hosts_file, nodes)
-        self.clusters = [Cluster(cluster, folder, tools, self.tasks, names) for cluster in layout.clusters]
+        self.clusters = [
+            Cluster(cluster, folder, tools, self.tasks, names, self.disturbances)
+            for cluster in layout.clusters
+        ]
         await asyncio.gather(*(self._start_one(cluster) for cluster in self.clusters))
         write_private(self.settings.folder.kubeconfig, kubeconfig(self.clusters).encode())
+        # What was disturbed when an earlier supervisor was killed is so again.
+        await self.control.start()
 
     async def _start_one(self, cluster: Cluster) -> None:
         layout = cluster.layout
@@ -125,8 +134,16 @@ class Supervisor:
 
     async def _stop(self) -> None:
         logger.info("stopping")
+        await self.control.stop()
+        # Programs end in good order only where their API server hears of it.
+        await self._disturb([])
         await asyncio.gather(*(cluster.stop() for cluster in self.clusters))
         logger.info("stopped")
+
+    async def _disturb(self, now: Iterable[Disturbance]) -> None:
+        """Have exactly these disturbances."""
+        self.disturbances.set(now)
+        await asyncio.gather(*(cluster.disturb() for cluster in self.clusters if cluster.started))
 
     def _write_health(self) -> None:
         write_json(self.settings.folder.health_file, self.tasks.health)

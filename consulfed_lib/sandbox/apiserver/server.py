@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from email.utils import formatdate
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from ..packets import drop_from
 from . import bootstrap, discovery, openapi, reads
 from .audit import AuditLog, timestamp
 from .auth import AUDIENCE, Authenticator
@@ -81,6 +85,12 @@ class ApiServer:
         self._audit: AuditLog | None = None
         self._stopping = asyncio.Event()
         self._runner: web.ServerRunner | None = None
+        self._listening: asyncio.Server | None = None
+        self._serving: web.Server | None = None
+        self.delay = 0.0
+        """Seconds by which each answer comes later than it could."""
+        self.ahead = 0
+        """Seconds by which the clock is ahead that answers tell."""
         self._objects = objects
         self.store = Store()
         self._snapshot = Snapshot(self.store, snapshot) if snapshot else None
@@ -125,36 +135,60 @@ class ApiServer:
             OSError: the port is taken.
             SandboxError: the snapshot cannot be read.
         """
-        self._stopping.clear()
         if self._snapshot and self._snapshot.load():
             self._definitions.restored()
             self.deleter.restored()
         self._bootstrap()
         if self._audit_path:
             self._audit = AuditLog(self._audit_path)
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.load_cert_chain(self._certificate, self._private_key)
-        server = web.Server(
-            self._handle, handler_cancellation=True, request_factory=_request, access_log=None
-        )
-        self._runner = web.ServerRunner(server, shutdown_timeout=0.1)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, self.host, self.port, ssl_context=context)
         try:
-            await site.start()
+            await self.resume()
         except OSError:
             await self.stop()
             raise
         if self._snapshot:
             self._snapshot.start()
 
-    async def stop(self) -> None:
-        """End every connection and stop listening; harmless when it is stopped."""
+    async def resume(self) -> None:
+        """Listen again after `pause`; harmless when it does. Raises OSError: the port is taken."""
+        if self._runner:
+            return
+        self._stopping.clear()
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(self._certificate, self._private_key)
+        self._serving = serving = web.Server(
+            self._handle, handler_cancellation=True, request_factory=_request, access_log=None
+        )
+        self._runner = web.ServerRunner(serving, shutdown_timeout=0.1)
+        await self._runner.setup()
+        # Not by one of aiohttp's sites, which keep the socket that listens to themselves.
+        self._listening = await asyncio.get_running_loop().create_server(
+            serving, self.host, self.port, ssl=context, backlog=128
+        )
+
+    async def pause(self) -> None:
+        """End every connection and listen no more; what is stored stays. Harmless when it is paused or stopped."""
         self._stopping.set()
         self.store.wake_watchers()
+        if self._listening:
+            self._listening.close()
         if self._runner:
             await self._runner.cleanup()
-            self._runner = None
+        self._runner = self._listening = self._serving = None
+
+    def drop_from(self, networks: Sequence[IPv4Network]) -> None:
+        """Have every packet from these networks vanish, also of what is connected; none of them: none does."""
+        if self._listening is None or self._serving is None:
+            return
+        for listening in self._listening.sockets:
+            drop_from(listening, networks)
+        for connection in self._serving.connections:
+            if connection.transport is not None and not connection.transport.is_closing():
+                drop_from(connection.transport.get_extra_info("socket"), networks)
+
+    async def stop(self) -> None:
+        """End every connection and stop listening; harmless when it is stopped."""
+        await self.pause()
         if self._snapshot:
             await self._snapshot.stop()
         if self._audit:
@@ -211,6 +245,8 @@ class ApiServer:
         user: User | None = None
         name = ""
         code = 101 if info.sub in _UPGRADED else 200  # of a stream that the client ends
+        if self.delay:
+            await asyncio.sleep(self.delay)
         try:
             user = self._user(request)
             answer = await self._answer(request, info, user)
@@ -220,6 +256,8 @@ class ApiServer:
             else:
                 response = answer
             code = response.status
+            if self.ahead and not response.prepared:
+                response.headers["Date"] = formatdate(time.time() + self.ahead, usegmt=True)
             return response
         except (ConnectionError, asyncio.CancelledError, HttpProcessingError):
             raise

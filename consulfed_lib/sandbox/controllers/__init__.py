@@ -6,6 +6,7 @@ import asyncio
 
 from ..layout import ClusterLayout
 from ..names import Names
+from ..network import Network
 from .client import KubeClient
 from .controller import Controller
 from .daemonsets import DaemonSets
@@ -23,10 +24,12 @@ from .volumes import Volumes
 __all__ = ["run_controllers"]
 
 
-async def run_controllers(cluster: ClusterLayout, client: KubeClient, names: Names | None = None) -> None:
+async def run_controllers(
+    cluster: ClusterLayout, client: KubeClient, names: Names | None = None, network: Network | None = None
+) -> None:
     """Run all of them on shared caches; until cancelled. The client needs the rights of system:masters.
 
-    `names` is told the DNS names of Services.
+    `names` is told the DNS names of Services; `network` says what is disturbed between the clusters.
     """
     informers = Informers(client)
     controllers: list[Controller] = [
@@ -39,7 +42,7 @@ async def run_controllers(cluster: ClusterLayout, client: KubeClient, names: Nam
         Volumes(informers, cluster),
         Scheduler(informers),
         Endpoints(informers),
-        Services(informers, cluster, names or Names()),
+        Services(informers, cluster, names or Names(), network or Network(cluster)),
     ]
     async with asyncio.TaskGroup() as group:
         group.create_task(informers.run())

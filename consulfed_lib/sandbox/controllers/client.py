@@ -54,13 +54,15 @@ class KubeClient:
     """One identity at one API server.
 
     Every method raises KubeError when the server refuses or does not answer. `user_agent` is also the field
-    manager of everything that this client writes.
+    manager of everything that this client writes. `source` is the address of this machine that its connections come
+    from; empty: whichever the kernel takes.
     """
 
-    def __init__(self, base_url: str, ca_pem: str, token: str, user_agent: str):
+    def __init__(self, base_url: str, ca_pem: str, token: str, user_agent: str, source: str = ""):
         self.base_url = base_url.rstrip("/")
         self.ca_pem = ca_pem
         self.user_agent = user_agent
+        self.source = source
         self._tls = ssl.create_default_context(cadata=ca_pem)
         self._headers = {
             "Authorization": f"Bearer {token}",
@@ -85,14 +87,16 @@ class KubeClient:
 
     def as_user(self, token: str, user_agent: str) -> KubeClient:
         """A client of the same server with another identity; the caller closes it."""
-        return KubeClient(self.base_url, self.ca_pem, token, user_agent)
+        return KubeClient(self.base_url, self.ca_pem, token, user_agent, self.source)
 
     def _session(self) -> aiohttp.ClientSession:
         # Made late: an aiohttp session belongs to the loop that runs when it is made.
         if self._open_session is None:
             self._open_session = aiohttp.ClientSession(
                 headers=self._headers,
-                connector=aiohttp.TCPConnector(ssl=self._tls, limit=0),
+                connector=aiohttp.TCPConnector(
+                    ssl=self._tls, limit=0, local_addr=(self.source, 0) if self.source else None
+                ),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
             )
         return self._open_session

@@ -5,6 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from ipaddress import IPv4Network
+
+from ..packets import drop_from
 
 logger = logging.getLogger(__name__)
 
@@ -15,19 +20,35 @@ _CONNECT_SECONDS = 5
 
 
 class Forwarder:
-    """Listens on one address and port, and joins each connection to one of the targets, in turn."""
+    """Listens on one address and port, and joins each connection to one of the targets, in turn.
 
-    def __init__(self, address: str, port: int):
+    Args:
+        tls: to end TLS with, and pass on what was in it; None: whatever comes is passed on as it is.
+    """
+
+    def __init__(self, address: str, port: int, tls: ssl.SSLContext | None = None):
         self.address = address
         self.port = port
+        self.tls = tls
         self.targets: list[Target] = []
+        self.ignores: Callable[[Target], Awaitable[bool]] | None = None
+        """Whether a connection from there is taken and never heard; None: none is."""
+        self._accepted: set[asyncio.StreamWriter] = set()
         self._turn = 0
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Listen; raises OSError when the port cannot be had."""
-        self._server = await asyncio.start_server(self._accept, self.address, self.port)
+        self._server = await asyncio.start_server(self._accept, self.address, self.port, ssl=self.tls)
+
+    def drop_from(self, networks: Sequence[IPv4Network]) -> None:
+        """Have every packet from these networks vanish, also of what is connected; none of them: none does."""
+        connected = [one for one in self._accepted if not one.transport.is_closing()]
+        for one in connected:
+            drop_from(one.get_extra_info("socket"), networks)
+        for listening in self._server.sockets if self._server is not None else ():
+            drop_from(listening, networks)
 
     async def stop(self) -> None:
         """Listen no more, and end what is connected."""
@@ -41,13 +62,17 @@ class Forwarder:
         task = asyncio.current_task()
         assert task is not None
         self._connections.add(task)
+        self._accepted.add(writer)
         try:
+            if self.ignores is not None and await self.ignores(writer.get_extra_info("peername")):
+                await asyncio.Event().wait()
             await self._join(reader, writer)
         except asyncio.CancelledError:
             # Only `stop` cancels; asyncio would print a cancelled connection as an error.
             logger.debug("connection to %s:%s ended by stop", self.address, self.port)
         finally:
             self._connections.discard(task)
+            self._accepted.discard(writer)
             writer.close()
 
     async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

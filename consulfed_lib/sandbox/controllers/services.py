@@ -13,9 +13,12 @@ nodes of a NodePort Service.
 from __future__ import annotations
 
 import asyncio
+import ssl
+from collections.abc import Iterable
 
 from ..layout import ClusterLayout
 from ..names import Names, is_name
+from ..network import Network
 from .client import Object, object_key
 from .controller import Controller, Key
 from .endpoints import backends, counts_as_ready, services_of, target_port
@@ -36,10 +39,11 @@ Listener = tuple[str, int]
 class Services(Controller):
     api_version, plural, kind = "v1", "services", "Service"
 
-    def __init__(self, informers: Informers, cluster: ClusterLayout, names: Names):
+    def __init__(self, informers: Informers, cluster: ClusterLayout, names: Names, network: Network):
         super().__init__(informers)
         self._cluster = cluster
         self._names = names
+        self._network = network
         self._pods = informers.of("v1", "pods")
         self._events = Recorder(informers.client, "service-controller")
         self._dns_events = Recorder(informers.client, "external-dns")
@@ -51,10 +55,17 @@ class Services(Controller):
         for service in services_of(pod, self.own) + (services_of(before, self.own) if before else []):
             self.enqueue(object_key(service))
 
+    def _on_network(self) -> None:
+        """Something is disturbed, or no longer: every Service is looked at again."""
+        for service in self.own.all():
+            self.enqueue(object_key(service))
+
     async def run(self) -> None:
+        forget = self._network.subscribe(self._on_network)
         try:
             await super().run()
         finally:
+            forget()
             for key in list(self._forwarders):
                 await self._close(key, set())
 
@@ -74,13 +85,22 @@ class Services(Controller):
         if not balanced:
             self._addresses.pop(key, None)
         listeners = self._listeners(item, address)
-        await self._close(key, set(listeners))
-        problems = await self._open(key, listeners)
+        tls = self._network.balancer if _is_gateway(item) else None
+        await self._close(key, self._fit(key, listeners, tls))
+        problems = await self._open(key, listeners, tls)
         for listener, targets in listeners.items():
             if listener in self._forwarders.get(key, {}):
                 self._forwarders[key][listener].targets = targets
+        if _is_gateway(item):
+            for forwarder in self._forwarders.get(key, {}).values():
+                forwarder.drop_from(self._network.lost())
+                forwarder.ignores = self._network.ignores
         if balanced and not address:
-            problems.append("every load balancer address of this sandbox is taken")
+            problems.append(
+                "every load balancer address of this sandbox is taken"
+                if self._network.has_addresses
+                else "Error syncing load balancer: failed to ensure load balancer: quota of addresses exceeded"
+            )
         for problem in problems:
             await self._events.record(item, "Warning", "SyncLoadBalancerFailed", problem)
         if problems:
@@ -124,20 +144,33 @@ class Services(Controller):
                     taken.update(self._told(service))
             asked = [wish, *self._told(item)]
             free = [one for one in self._cluster.load_balancer_addresses if one not in taken]
+            if not self._network.has_addresses:
+                # What a Service has it keeps.
+                free = [one for one in free if one in self._told(item)]
             chosen = next((one for one in asked if one in free), free[0] if free else "")
             if not chosen:
                 return ""
             self._addresses[key] = chosen
         return self._addresses[key]
 
-    async def _open(self, key: Key, listeners: dict[Listener, list[Target]]) -> list[str]:
+    def _fit(self, key: Key, listeners: Iterable[Listener], tls: ssl.SSLContext | None) -> set[Listener]:
+        """Those of the listeners that are open and treat TLS as they have to: a load balancer may end it."""
+        held = self._forwarders.get(key, {})
+        return {one for one in listeners if one in held and held[one].tls is self._tls(one, tls)}
+
+    def _tls(self, listener: Listener, tls: ssl.SSLContext | None) -> ssl.SSLContext | None:
+        return tls if listener[0] in self._cluster.load_balancer_addresses else None
+
+    async def _open(
+        self, key: Key, listeners: dict[Listener, list[Target]], tls: ssl.SSLContext | None
+    ) -> list[str]:
         """Listen where it is not done yet; what went wrong, in one sentence each."""
         problems = []
         held = self._forwarders.setdefault(key, {})
         for address, port in listeners:
             if (address, port) in held:
                 continue
-            forwarder = Forwarder(address, port)
+            forwarder = Forwarder(address, port, self._tls((address, port), tls))
             try:
                 await forwarder.start()
             except PermissionError:
@@ -202,3 +235,8 @@ class Services(Controller):
             await self.informers.set_status("services", item, status)
             if address:
                 await self._events.record(item, "Normal", "EnsuredLoadBalancer", "Ensured load balancer")
+
+
+def _is_gateway(service: Object) -> bool:
+    """Whether mesh gateways are behind a Service: what is disturbed between clusters is the way to them."""
+    return (service["spec"].get("selector") or {}).get("component") == "mesh-gateway"

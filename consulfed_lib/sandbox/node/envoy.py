@@ -37,7 +37,10 @@ _ACCESS_LINE = (
 
 
 def write_bootstrap(folder: Path, name: str, admin: Address, cluster: str = "mesh-gateway") -> Path:
-    """Write what Envoy starts with; the file's path. `cluster` is the service that it is a proxy of."""
+    """Write what Envoy starts with; the file's path. `cluster` is the service that it is a proxy of.
+
+    It dials from the address of its pod, which is the admin's, as it would where pods have a network of their own.
+    """
     files = {
         kind: {
             "resource_api_version": "V3",
@@ -51,6 +54,9 @@ def write_bootstrap(folder: Path, name: str, admin: Address, cluster: str = "mes
     config = {
         "node": {"id": name, "cluster": cluster},
         "admin": {"address": _socket(admin)},
+        "cluster_manager": {
+            "upstream_bind_config": {"source_address": {"address": admin[0], "port_value": 0}}
+        },
         "overload_manager": {"resource_monitors": [_LIMIT]},
         "dynamic_resources": {"lds_config": files["listeners"], "cds_config": files["clusters"]},
     }

@@ -133,7 +133,7 @@ def make_container(
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     return Container(
         cluster=node.cluster,
-        client=KubeClient(node.api_url, node.ca_pem, token, spec["name"]),
+        client=KubeClient(node.api_url, node.ca_pem, token, spec["name"], node.cluster.api_address),
         token=token,
         pod=pod,
         spec=spec,
