@@ -32,7 +32,12 @@ async def _token_revoked(world: World) -> None:
             "federate with acls: true.",
         )
     consul = await world.consul(await world.primary())
-    found = next(one for one in await _tokens(consul) if one["SecretID"] == secret)
+    found = next((one for one in await _tokens(consul) if one["SecretID"] == secret), None)
+    if found is None:
+        raise SandboxError(
+            f"The primary does not know the replication token of {dc.layout.name}.",
+            "run `consulfed verify`: it names what is wrong already.",
+        )
     kept = {key: found[key] for key in _TOKEN_KEYS if found.get(key)}
     world.remember("token", f"dc1 ACL token {found['AccessorID']}", token=kept)
     await consul.request("DELETE", f"/v1/acl/token/{found['AccessorID']}")

@@ -51,6 +51,7 @@ class Control:
         with _short(self._folder.volatile) as folder:
             listening = socket.socket(socket.AF_UNIX)
             listening.bind(f"{folder}/{_SOCKET}")
+            os.chmod(f"{folder}/{_SOCKET}", 0o600)
         self._server = await asyncio.start_unix_server(self._serve, sock=listening)
 
     async def stop(self) -> None:
