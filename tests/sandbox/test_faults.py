@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import select
 import signal
 import socket
 import ssl
@@ -228,11 +229,12 @@ def no_address_is_given(sandbox: Sandbox) -> bool:
     name = "for-an-address"
     sandbox.run("kubectl", "dc1", *NAMESPACE, "create", "service", "loadbalancer", name, "--tcp=8080")
 
+    uid = sandbox.get("dc1", "service", name)["metadata"]["uid"]
     why: list[str] = []
 
     def look() -> Seen:
         given = sandbox.get("dc1", "service", name)["status"]["loadBalancer"].get("ingress")
-        events = sandbox.get("dc1", "events", "--field-selector", f"involvedObject.name={name}")["items"]
+        events = sandbox.get("dc1", "events", "--field-selector", f"involvedObject.uid={uid}")["items"]
         why[:] = [one["message"] for one in events if one["reason"] == "SyncLoadBalancerFailed"]
         return Seen(bool(given or why), str(given or why))
 
@@ -453,7 +455,11 @@ def test_it_outlives_a_supervisor_that_is_killed_and_not_the_sandbox(empty: Fold
     faults.inject(empty, "clock-skew")
     process = empty.process()
     assert process is not None
-    os.kill(process.pid, signal.SIGKILL)
+    descriptor = process.open()
+    assert descriptor is not None
+    signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+    select.select([descriptor], [], [])
+    os.close(descriptor)
     lifecycle.up(empty, None, None, None, quiet)
     assert clock_is_ahead(Sandbox(empty))
     assert faults.clear(empty) == ["clock-skew"]
@@ -472,7 +478,13 @@ def test_a_quorum_is_lost_and_comes_back(tmp_path: Path):
     try:
         sandbox = Sandbox(folder)
         install = ("install", "consul", str(folder.chart), *NAMESPACE, "--create-namespace", "--wait")
-        sandbox.run("helm", "dc2", *install, "--set", "server.replicas=3,connectInject.enabled=false")
+        sandbox.run(
+            "helm",
+            "dc2",
+            *install,
+            "--set",
+            "global.name=consul,server.replicas=3,connectInject.enabled=false",
+        )
 
         def leader() -> Seen:
             said = sandbox.run("kubectl", "dc2", *NAMESPACE, "exec", "consul-server-0", "--", "consul", "operator",

@@ -32,11 +32,10 @@ async def _disturb(world: World, wanted: Disturbance, **more: Any) -> None:
 
 
 async def _end(world: World) -> None:
-    entries = [entry for entry in world.memory.entries if entry["kind"] != KIND]
-    if entries != world.memory.entries:
-        world.memory.entries = entries
-        world.memory.save()
-        await look(world.folder)
+    world.memory.entries = [entry for entry in world.memory.entries if entry["kind"] != KIND]
+    world.memory.save()
+    # Also where nothing is remembered: whoever took it back before may have been killed ahead of this.
+    await look(world.folder)
 
 
 def _of_primary(name: str, what: str, word: str) -> Fault:

@@ -16,10 +16,13 @@ HTTPS = 8501
 
 
 async def restart(dc: Datacenter) -> None:
-    """Delete every server's pod at once; returns when each has a new one whose container runs, ready or not."""
+    """Delete every server's pod at once; returns when each has a new one whose container runs, ready or not.
+
+    By force, so that they end at once: servers that are given time leave raft one by one, and none would be left.
+    """
     before = {pod["metadata"]["uid"] for pod in await dc.pods("server")}
     for pod in await dc.pods("server"):
-        await dc.kube.delete("v1", "pods", pod["metadata"]["name"], dc.namespace)
+        await dc.kube.delete("v1", "pods", pod["metadata"]["name"], dc.namespace, grace_seconds=0)
 
     async def are_new() -> bool:
         pods = await dc.pods("server")
