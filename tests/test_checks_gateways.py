@@ -27,6 +27,7 @@ from consulfed_lib.checks.gateways import (
 from consulfed_lib.checks.target import Target
 from consulfed_lib.errors import ClusterError
 from consulfed_lib.results import Finding
+from consulfed_lib.values import primary_values
 
 from .conftest import CHART
 
@@ -62,7 +63,7 @@ def installed(monkeypatch) -> Callable[..., None]:
 
     def make(values: dict[str, Any] | None = None, version: str = "1.9.11-sandbox") -> None:
         def release(self: Target) -> helm.Release:
-            found = dict(self.values()) if values is None else values
+            found = primary_values(self.params) if values is None else values
             return helm.Release(
                 "consul", "consul", 1, "deployed", "consul", version, "1.22.7", found, (), "secret", "", True
             )

@@ -317,7 +317,7 @@ def intermediate_by_another_root(world: World) -> None:
 
 
 def intermediate_is_not_renewed(world: World) -> None:
-    own = MeshCA(365, by=world.root, age=320 * DAY)
+    own = MeshCA(365, by=world.root, age=320.5 * DAY)
     world.places[1].says("connect/ca/roots", roots(world.root, own, signs=own))
 
 

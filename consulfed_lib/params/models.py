@@ -58,6 +58,12 @@ class MeshGateway(_Model):
     wan_port: int = Field(443, ge=1, le=65535, description="port that they dial, unless it is the Service's")
     static: str = Field("", description="with Static: your own DNS name or address, one for each datacenter")
 
+    def announces(self, host: str, port: int) -> bool:
+        """Whether a gateway with these parameters may be dialled there; which address it gets is its cluster's."""
+        if self.wan_address == "Service":
+            return port == (self.node_port if self.service == "NodePort" else self.port)
+        return port == self.wan_port and (self.wan_address != "Static" or host == self.static)
+
 
 class GatewayOverride(_Model):
     """What differs in one datacenter; what is left out is as in `mesh_gateway` of the federation."""

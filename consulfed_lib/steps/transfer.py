@@ -8,7 +8,7 @@ from ..checks.preflight import Target, api_reachable, distinct_clusters
 from ..checks.secrets import key_equal, secret_complete
 from ..cluster import resource_path
 from ..errors import ApplyError, SecretError
-from ..gateway import live_addresses
+from ..gateway import live_addresses, split
 from ..params import Cluster as ClusterParams
 from ..plans import item_of
 from ..results import Change, Changes, Finding
@@ -90,12 +90,14 @@ class SecretTransfer(Step):
             return None
 
     def _made_again(self, secret: FederationSecret) -> bool:
-        """Whether 01 would let Helm make the primary's secret again before it is copied."""
-        of = self.primary
-        live = live_addresses(
-            self.cluster(of), of.namespace, self.params.fullname(of), self.params.gateway(of)
-        )
-        return bool(mended_by_helm(secret, self.params, live or None))
+        """Whether 01 would let Helm make the primary's secret again before it is copied: because of what is wrong
+        with it, or because its gateways are to be dialled at another port or name."""
+        of, gateway = self.primary, self.params.gateway(self.primary)
+        live = live_addresses(self.cluster(of), of.namespace, self.params.fullname(of), gateway)
+        if mended_by_helm(secret, self.params, live or None):
+            return True
+        announced = [split(each) for each in secret.gateways()]
+        return any(not gateway.announces(host, port) for host, port in announced)
 
     def changed_clusters(self) -> list[ClusterParams]:
         return [self.primary, self.of]
