@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -207,7 +208,10 @@ def test_it_outlives_down_and_up_with_its_state(plain):
     lifecycle.up(plain.folder, None, None, None, lines.append)
     assert not [line for line in lines if "installing" in line]
     plain.run("kubectl", "-n", "consul", "rollout", "status", "statefulset/consul-server", "--timeout=60s")
-    assert len(json.loads(plain.consul("kv", "export", "shop/"))) == existing.KEYS
+    # A server that has just been elected answers before it has read its whole log.
+    deadline = time.monotonic() + 20
+    while (found := len(json.loads(plain.consul("kv", "export", "shop/")))) != existing.KEYS:
+        assert time.monotonic() < deadline, found
     assert lifecycle.up(plain.folder, None, None, None, quiet).existing == "plain"
 
 
