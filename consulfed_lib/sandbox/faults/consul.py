@@ -9,7 +9,7 @@ from ...errors import SandboxError
 from ..consul_k8s.consul_api import ConsulApi
 from ..node.consul_http import ConsulError
 from .fault import fault
-from .servers import restart, until_ready
+from .servers import restart, until_healthy, until_ready
 from .waiting import until_true
 from .world import Datacenter, World
 
@@ -80,7 +80,7 @@ async def _acls_off(world: World) -> None:
     config["acl"]["enabled"] = False
     await world.change(dc, ref, {"data": {_ACL_FILE: json.dumps(config, indent=2)}})
     await restart(dc)
-    await until_ready(dc)
+    await until_healthy(world, dc)
     consul = await world.consul(dc)
 
     async def are_off() -> bool:
@@ -91,6 +91,13 @@ async def _acls_off(world: World) -> None:
         return False
 
     await until_true(f"ACLs are off in {dc.layout.name}", are_off)
+    primary, name = await world.consul(await world.primary()), await _datacenter(consul)
+
+    async def is_read() -> bool:
+        # The first request after a restart goes by the connection from before, and is lost with it.
+        return bool(await primary.get("/v1/catalog/nodes", dc=name))
+
+    await until_true(f"the primary reads the catalog of {dc.layout.name}", is_read)
 
 
 async def _acls_on(world: World) -> None:
@@ -123,8 +130,11 @@ async def _api_url_unreachable(world: World) -> None:
 
 async def _auth_method(world: World, dc: Datacenter) -> str:
     """`<full name>-k8s-component-auth-method-<datacenter>`, as consul-k8s names those of secondaries."""
-    datacenter = (await (await world.consul(dc)).get("/v1/agent/self"))["Config"]["Datacenter"]
-    return f"{dc.fullname}-k8s-component-auth-method-{datacenter}"
+    return f"{dc.fullname}-k8s-component-auth-method-{await _datacenter(await world.consul(dc))}"
+
+
+async def _datacenter(consul: ConsulApi) -> str:
+    return str((await consul.get("/v1/agent/self"))["Config"]["Datacenter"])
 
 
 async def _point(consul: ConsulApi, name: str, host: str) -> None:

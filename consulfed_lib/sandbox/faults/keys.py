@@ -12,7 +12,7 @@ from cryptography import x509
 from ...errors import SandboxError
 from ..consul_k8s.certificates import make_ca, make_server_certificate
 from .fault import fault
-from .servers import forget_gossip_keys, restart, shown, until_ready
+from .servers import forget_gossip_keys, restart, shown, until_healthy, until_ready
 from .waiting import until_true
 from .world import Datacenter, World
 
@@ -78,7 +78,7 @@ async def _another_gossip_key(world: World) -> None:
     await world.write(dc, dc.secret, {_GOSSIP: key})
     await forget_gossip_keys(dc)
     await restart(dc)
-    await until_ready(dc)
+    await until_healthy(world, dc)
     consul = await world.consul(dc)
 
     async def has_it() -> bool:

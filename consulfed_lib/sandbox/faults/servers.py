@@ -10,7 +10,7 @@ from cryptography import x509
 from ..controllers.client import Object
 from ..controllers.volumes import claim_folder
 from .waiting import until_true
-from .world import Datacenter
+from .world import Datacenter, World
 
 HTTPS = 8501
 
@@ -46,6 +46,20 @@ async def until_ready(dc: Datacenter) -> None:
 
     await until_true(f"every server of {dc.layout.name} is ready", are_ready)
     await dc.until(f"every server of {dc.layout.name} is ready", dc.servers, all_ready)
+
+
+async def until_healthy(world: World, dc: Datacenter) -> None:
+    """Return when every server is ready, and raft's autopilot finds all of them healthy: what is seen from then on is
+    the fault, and no longer the restart.
+    """
+    await until_ready(dc)
+    consul = await world.consul(dc)
+
+    async def are_healthy() -> bool:
+        # Answers 429 as long as one of them is not.
+        return bool((await consul.get("/v1/operator/autopilot/health"))["Healthy"])
+
+    await until_true(f"every server of {dc.layout.name} is healthy", are_healthy)
 
 
 def _runs(pod: Object) -> bool:
