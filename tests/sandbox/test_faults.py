@@ -206,6 +206,13 @@ def token_is_unknown(sandbox: Sandbox) -> bool:
     return "ACL not found" in sandbox.consul("dc1", "acl", "token", "read", "-self", token=token, at=3)
 
 
+def consul_does_not_start(sandbox: Sandbox) -> bool:
+    """It says itself why: only a secondary dials gateways of a primary."""
+    waiting = sandbox.get("dc2", "pod", "consul-server-0")["status"]["containerStatuses"][0]["state"]
+    log = sandbox.run("kubectl", "dc2", *NAMESPACE, "logs", "consul-server-0", ok=False)
+    return "waiting" in waiting and "should only be configured in a secondary datacenter" in log
+
+
 def acls_are_off(sandbox: Sandbox) -> bool:
     return "ACL support disabled" in sandbox.consul("dc2", "acl", "token", "list", at=3)
 
@@ -297,6 +304,7 @@ SEEN: dict[str, Callable[[Sandbox], bool]] = {
     "expired-server-certificate": certificate_has_ended,
     "gossip-key-mismatch": pools_are_apart,
     "replication-token-revoked": token_is_unknown,
+    "duplicate-datacenter": consul_does_not_start,
     "acls-off": acls_are_off,
     "api-url-unreachable": nobody_is_asked,
     "stale-gateway-in-catalog": a_gateway_without_a_pod,

@@ -13,7 +13,7 @@ from .servers import restart, until_healthy, until_ready
 from .waiting import until_true
 from .world import Datacenter, World
 
-_ACL_FILE = "acl-config.json"
+_ACL_FILE, _SERVER_FILE = "acl-config.json", "server.json"
 _GONE_NODE, _GONE_POD = "drained-node-virtual", "mesh-gateway-of-a-drained-node"
 _NOBODY_LISTENS = 6444
 _TOKEN_KEYS = ("AccessorID", "SecretID", "Description", "Policies", "Roles", "ServiceIdentities", "Local")
@@ -114,6 +114,27 @@ async def _acls_on(world: World) -> None:
         await until_true(f"ACLs are on in {dc.layout.name}", are_on)
 
 
+# -- The datacenter's name -------------------------------------------------------------------------------------------
+
+
+async def _same_name(world: World) -> None:
+    """The secondary's servers are told that they are the primary's datacenter, which Consul refuses to start with."""
+    dc = await world.secondary()
+    name = await _datacenter(await world.consul(await world.primary()))
+    ref = dc.ref("configmaps", "{}-server-config")
+    config = json.loads((await dc.get(ref))["data"][_SERVER_FILE])
+    await world.change(dc, ref, {"data": {_SERVER_FILE: json.dumps(config | {"datacenter": name}, indent=2)}})
+    await restart(dc, fails=True)
+
+
+async def _own_name(world: World) -> None:
+    if world.of_kind("object"):
+        await world.put_back()
+        dc = await world.secondary()
+        await restart(dc)
+        await until_ready(dc)
+
+
 # -- The auth method -------------------------------------------------------------------------------------------------
 
 
@@ -190,6 +211,12 @@ FAULTS = (
         "The replication token that dc2 has is deleted in dc1.",
         _token_revoked,
         _token_again,
+    ),
+    fault(
+        "duplicate-datacenter",
+        "dc2's servers are told that their datacenter is dc1's, and do not start.",
+        _same_name,
+        _own_name,
     ),
     fault("acls-off", "dc2's servers run with ACLs off.", _acls_off, _acls_on),
     fault(

@@ -15,8 +15,9 @@ from .world import Datacenter, World
 HTTPS = 8501
 
 
-async def restart(dc: Datacenter) -> None:
-    """Delete every server's pod at once; returns when each has a new one whose container runs, ready or not.
+async def restart(dc: Datacenter, *, fails: bool = False) -> None:
+    """Delete every server's pod at once; returns when each has a new one whose container runs, ready or not, or where
+    that is what is meant (`fails`), ends with an error each time that it is started.
 
     By force, so that they end at once: servers that are given time leave raft one by one, and none would be left.
     """
@@ -27,7 +28,7 @@ async def restart(dc: Datacenter) -> None:
     async def are_new() -> bool:
         pods = await dc.pods("server")
         return len(pods) == dc.replicas and all(
-            pod["metadata"]["uid"] not in before and _runs(pod) for pod in pods
+            pod["metadata"]["uid"] not in before and (_fails(pod) if fails else _runs(pod)) for pod in pods
         )
 
     await until_true(f"the servers of {dc.layout.name} have been started again", are_new)
@@ -65,6 +66,12 @@ async def until_healthy(world: World, dc: Datacenter) -> None:
 def _runs(pod: Object) -> bool:
     statuses = (pod.get("status") or {}).get("containerStatuses") or []
     return bool(statuses) and all("running" in one.get("state", {}) for one in statuses)
+
+
+def _fails(pod: Object) -> bool:
+    statuses = (pod.get("status") or {}).get("containerStatuses") or []
+    waiting = [one.get("state", {}).get("waiting", {}).get("reason") for one in statuses]
+    return "CrashLoopBackOff" in waiting
 
 
 def _ready(pod: Object) -> bool:
