@@ -68,6 +68,19 @@ _ALL = (
     Drill("primary-gateway-down", Named("gateway-registered", "dc1")),
     Drill("gateway-address-changed", Named("secret-complete", "dc1")),
     Drill("stale-gateway-in-catalog", Named("stale-gateways", "dc1"), "01-primary-setup", "warning"),
+    Drill("tls-terminating-balancer", Named("gateway-from-primary", "dc1 → dc2")),
+    Drill("firewall-drop", Named("gateway-from-secondary", "dc2 → dc1")),
+    Drill(
+        "load-balancer-pending",
+        Named("gateway-pending", "dc1"),
+        "01-primary-setup",
+        also={
+            Named("installed", "dc1"): "it says the same of the whole installation",
+            Named("secret-complete", "dc1"): "the chart makes it only once the gateway has an address",
+            Named("proxy-defaults-synced", "dc1"): "01 makes ProxyDefaults once the secret is there",
+        },
+        ground=EMPTY,
+    ),
     # Secrets
     Drill("stale-copy", Named("secret-copy", "dc2")),
     Drill("wrong-ca-in-copy", Named("secret-copy", "dc2")),
@@ -79,18 +92,50 @@ _ALL = (
         harmless="the secret is known by its name; the label only helps who searches",
     ),
     Drill("gossip-key-mismatch", Named("secret-copy", "dc2")),
-    Drill("expired-server-certificate", Named("server-certificate", "dc2")),
-    Drill("replication-token-revoked", Named("replication-token", "dc1")),
+    Drill(
+        "expired-server-certificate",
+        Named("server-certificate", "dc2"),
+        also={
+            Named("servers", "dc2"): "they are asked over TLS, and are not believed",
+            Named("server-pod", "dc2"): "the fault takes a restart, and the pod is ready only a moment later",
+        },
+    ),
+    Drill(
+        "replication-token-revoked",
+        Named("replication-token", "dc1"),
+        also={
+            Named("replication-token", "dc2"): "the copy holds the same token",
+            Named("servers", "dc1"): "they are asked with that token, and do not answer",
+            Named("servers", "dc2"): "they are asked with that token, and do not answer",
+        },
+    ),
     # Settings
     Drill("acls-off", Named("acl-replication", "dc2")),
     Drill("api-url-unreachable", Named("auth-method", "dc2")),
     Drill("proxy-defaults-missing", Named("proxy-defaults", "dc1")),
     # Servers
-    Drill("server-down", Named("servers", "dc2"), ground=THREE_SERVERS),
-    Drill("quorum-lost", Named("servers", "dc2"), ground=THREE_SERVERS),
+    Drill(
+        "server-down",
+        Named("servers", "dc2"),
+        also={Named("autopilot", "dc2"): "it knows before raft has one server less"},
+        ground=THREE_SERVERS,
+    ),
+    Drill(
+        "quorum-lost",
+        Named("server-pod", "dc2"),
+        also={
+            Named("servers", "dc2"): "the pod that is left counts as ready for a while, without a leader",
+        },
+        ground=THREE_SERVERS,
+    ),
+    Drill("duplicate-datacenter", Named("server-pod", "dc2")),
+    Drill("partitioned", Named("api-reachable", "dc2")),
     # Kubernetes and Helm
+    Drill("api-server-slow", None, harmless="everything takes longer and comes out as before"),
+    Drill("api-server-down", Named("api-reachable", "dc2")),
     Drill("failed-job", Named("leftovers", "dc1"), "01-primary-setup", "warning"),
     Drill("release-pending", Named("existing-release", "dc1"), "01-primary-setup"),
+    Drill("clock-skew", Named("clocks", "dc2"), "00-preflight"),
 )
 
 DRILLS: Mapping[str, Drill] = {drill.fault: drill for drill in _ALL}

@@ -67,6 +67,7 @@ def _listed(output: str) -> str:
                 "severity": each.severity,
                 "look": each.look,
                 "ground": each.ground._asdict(),
+                "also": {str(named): why for named, why in each.also.items()},
                 "harmless": each.harmless,
             }
             for each in DRILLS.values()
@@ -77,6 +78,7 @@ def _listed(output: str) -> str:
     for each in DRILLS.values():
         named = str(each.cause) if each.cause else f"nothing ({each.harmless})"
         lines.append(f"{each.fault:<{width}}  {FAULTS[each.fault].what}\n{'':<{width}}  named: {named}")
+        lines += [f"{'':<{width}}  right beside it: {beside}: {why}" for beside, why in each.also.items()]
     return "\n".join(lines)
 
 
