@@ -142,9 +142,10 @@ async def _api_url_unreachable(world: World) -> None:
     """The primary is told that the secondary's Kubernetes API is where nobody listens."""
     dc = await world.secondary()
     consul, name = await world.consul(await world.primary()), await _auth_method(world, dc)
-    found = await consul.find(f"/v1/acl/auth-method/{name}")
-    if found is None:
+    listed = await consul.get("/v1/acl/auth-methods") if consul.token else []
+    if name not in {one["Name"] for one in listed}:
         raise SandboxError(f"There is no auth method {name} in the primary.", "federate with acls: true.")
+    found = await consul.get(f"/v1/acl/auth-method/{name}")
     world.remember("auth-method", f"dc1 auth method {name}", name=name, host=found["Config"]["Host"])
     await _point(consul, name, f"https://{dc.layout.api_address}:{_NOBODY_LISTENS}")
 

@@ -29,7 +29,7 @@ async def _copy(world: World, *keys: str) -> tuple[Datacenter, dict[str, bytes]]
     if missing:
         raise SandboxError(
             f"{dc.secret} of {dc.layout.name} has no {', '.join(missing)}.",
-            "federate the sandbox first: `consulfed run params/sandbox.yaml --apply`.",
+            "federate the sandbox first, for a gossip key with gossip_encryption: true.",
         )
     return dc, data
 

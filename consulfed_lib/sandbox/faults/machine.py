@@ -12,6 +12,7 @@ import ssl
 from typing import Any
 
 from ...errors import SandboxError
+from ..controllers.client import Object
 from ..disturbances import CLOCK, CUT_OFF, DOWN, DROPPED, NO_ADDRESSES, SLOW, TLS_ENDS, Disturbance
 from ..layout import ClusterLayout
 from .control import KIND, look
@@ -56,8 +57,16 @@ def _of_secondary(name: str, what: str, word: str) -> Fault:
 
 
 async def _gateways(dc: Datacenter) -> Gateways:
-    """Where the load balancer of a datacenter's gateways takes connections. Raises SandboxError where it has none."""
+    """Where the Service of a datacenter's gateways takes connections from outside. Raises SandboxError: nowhere."""
     service = await dc.get(dc.gateway_service)
+    if service["spec"].get("type") == "NodePort":
+        ports = [port["nodePort"] for port in service["spec"]["ports"]]
+        return [(node, port) for node in dc.layout.node_addresses.values() for port in ports]
+    return _balanced(dc, service)
+
+
+def _balanced(dc: Datacenter, service: Object) -> Gateways:
+    """Where the load balancer of a Service takes connections. Raises SandboxError where it has none."""
     names = {dc.layout.load_balancer_name(each): each for each in dc.layout.load_balancer_addresses}
     told = ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or []
     addresses = [one.get("ip") or names.get(one.get("hostname", ""), "") for one in told]
@@ -132,7 +141,8 @@ async def _open(world: World) -> None:
 
 
 async def _end_tls(world: World) -> None:
-    gateways = await _gateways(await world.secondary())
+    dc = await world.secondary()
+    gateways = _balanced(dc, await dc.get(dc.gateway_service))
     await _disturb(world, Disturbance(TLS_ENDS, world.second.index), gateways=gateways)
     await until_true(f"{gateways} end TLS", lambda: _ends_tls(gateways))
 
