@@ -40,6 +40,20 @@ _TIMEOUT = urllib3.Timeout(connect=10, read=60)
 for _name in ("kubernetes", "urllib3"):
     logging.getLogger(_name).setLevel(logging.WARNING)  # at DEBUG they log bodies, Secrets included
 
+_PROXY_THREAD = "Kubernetes port forward proxy"
+_unhandled = threading.excepthook
+
+
+def _unless_a_forward_was_reset(args: threading.ExceptHookArgs) -> None:
+    """The client's thread for a port-forward ends with a traceback where its connection is reset. Whoever reads from
+    that connection gets the error, and says it in a sentence."""
+    ours = args.thread is not None and args.thread.name.startswith(_PROXY_THREAD)
+    if not (ours and issubclass(args.exc_type, OSError)):
+        _unhandled(args)
+
+
+threading.excepthook = _unless_a_forward_was_reset
+
 _CORE = {
     "namespaces",
     "secrets",

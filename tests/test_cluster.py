@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from consulfed_lib import cluster as cluster_module
 from consulfed_lib.cluster import FIELD_MANAGER, Cluster, resource_path
 from consulfed_lib.errors import ClusterError
 from consulfed_lib.redact import leaks
@@ -315,6 +316,31 @@ def test_a_lost_event_costs_two_seconds_at_most(cluster, monkeypatch):
     bell.wait(300)
     bell.wait(0.5)
     assert waited == [2.0, 0.5]
+
+
+# Port-forwards
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "told"),
+    [
+        ("Kubernetes port forward proxy: 8501", ConnectionResetError(), False),
+        ("Kubernetes port forward proxy: 8501", ValueError("a mistake"), True),
+        ("another", ConnectionResetError(), True),
+    ],
+)
+def test_a_forward_that_is_reset_prints_no_traceback(capsys, name, error, told):
+    """Who reads from it gets the error; every other thread's end is still told."""
+
+    def fail() -> None:
+        raise error
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(threading, "excepthook", cluster_module._unless_a_forward_was_reset)
+        thread = threading.Thread(target=fail, name=name)
+        thread.start()
+        thread.join()
+    assert (type(error).__name__ in capsys.readouterr().err) is told
 
 
 # Kubeconfigs
