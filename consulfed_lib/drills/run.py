@@ -18,7 +18,7 @@ from .judge import LOOKS, Outcome, observe, until_well
 HEALTHY_LOOKS = 20
 """Looks at a healthy federation before all drills; none of them may find anything."""
 
-NAMED_SECONDS = 90
+NAMED_SECONDS = 120
 """Within which the cause has to be named: servers take up to 60 s to hear of what happened elsewhere."""
 
 WELL_SECONDS = 420
