@@ -21,7 +21,7 @@ lint: .venv/ready
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-# Every fault that a sandbox can have, each named by the right check and nothing else; about ten minutes.
+# Every fault that a sandbox can have, each named by the right check and nothing else; a quarter of an hour.
 drill: .venv/ready
 	$(BIN)/consulfed drill
 
