@@ -14,7 +14,7 @@ demo: .venv/ready
 
 # A file's tests stay together, so that a sandbox that they share comes up once.
 test: lint
-	$(BIN)/pytest -n 4 --dist loadfile
+	$(BIN)/pytest -n 3 --dist loadfile
 
 lint: .venv/ready
 	$(BIN)/ruff check
