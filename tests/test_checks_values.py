@@ -113,14 +113,21 @@ def run(file: Path) -> tuple[int, str, str]:
 
 
 def test_the_sandboxes_file_passes_and_every_check_is_named():
-    """Also while no sandbox is up: its chart is part of the package. The processor needs less than a second."""
-    before = os.times()
+    """Also while no sandbox is up: its chart is part of the package."""
     code, out, errors = run(SANDBOX_FILE)
-    after = os.times()
     assert (code, errors) == (0, "")
     assert all(f"✔ {each.id}: {each.proves}" in out for each in (*OFFLINE, chart_keys))
     assert out.splitlines()[-1].endswith("is well: dc1 is the primary of dc2.")
-    assert after.children_user + after.children_system - before.children_user - before.children_system < 1
+
+
+def test_the_processor_needs_less_than_a_second():
+    """Of this child alone: other children of this process (a sandbox of another file) may end at the same moment."""
+    words = [sys.executable, "-m", "consulfed_lib.cli", "params", "check", str(SANDBOX_FILE)]
+    child = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    assert child.returncode == 0
+    assert usage.ru_utime + usage.ru_stime < 1
 
 
 BAD_VALUES = [
