@@ -345,7 +345,8 @@ class Consul:
         try:
             found = self.get(f"acl/token/{quote(accessor)}")
         except ClusterError as error:
-            if error.status in (403, 404) and "not found" in error.found.lower():
+            # "ACL not found" is said of the token that is asked about, and in the same words of the one that asks.
+            if error.status in (403, 404) and "not found" in error.found.lower() and self._is_known():
                 return None
             raise
         secret = str(found.pop("SecretID", ""))
@@ -371,6 +372,10 @@ class Consul:
                 return False
             raise
         return True
+
+    def _is_known(self) -> bool:
+        """Whether the token that asks is one here."""
+        return self._token is None or self.knows(self._token)
 
     def keyring(self) -> list[Pool]:
         """The gossip pools of every datacenter, which are asked through the WAN (with `local-only` Consul leaves the

@@ -70,6 +70,15 @@ def test_the_token_goes_in_a_header_and_never_in_the_url(dc1, consul_server):
     assert "x-consul-token" not in without.consul.requests[0].headers
 
 
+def test_a_token_that_is_not_there_is_none(dc1):
+    """Consul says "ACL not found" of the one that is asked about, and in the same words of the one that asks."""
+    dc1.answers("acl/token/x", b"ACL not found", 403)
+    dc1.answers("acl/token/self", {"AccessorID": "y"})
+    assert dc1.client.token("x") is None
+    dc1.answers("acl/token/self", b"ACL not found", 403)
+    assert "ACL not found" in failure(lambda: dc1.client.token("x")).found
+
+
 @pytest.mark.parametrize(
     ("ask", "asked"),
     [

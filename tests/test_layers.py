@@ -95,6 +95,7 @@ def test_a_check_stands_in_one_layer():
         "_FOLLOW",
         "_FOLLOW_ONLY",
         "_FROM_THE_PRIMARY",
+        "_FELT_EVERYWHERE",
         "_OF_ALL",
         "_COPIES",
         "_OF_COPIES",
@@ -160,6 +161,29 @@ def test_one_gateway_that_is_down_is_one_cause(of):
     (cause,) = causes(found, "dc1")
     assert (cause.finding.id, cause.finding.subject) == ("gateway-registered", of)
     assert len(cause.consequences) == len(found) - 1
+
+
+def test_an_expired_certificate_of_servers_is_one_cause():
+    """They are asked over TLS and not believed; another datacenter's servers that do not answer are a cause still."""
+    found = [broken(id, "dc2") for id in ("autopilot", "servers", "server-certificate")]
+    assert told(causes([*found, broken("servers", "dc3")], "dc1")) == {
+        "server-certificate dc2": ["servers dc2", "autopilot dc2"],
+        "servers dc3": [],
+    }
+
+
+def test_a_replication_token_that_was_revoked_is_one_cause():
+    """Every datacenter is asked with the primary's, and a copy holds the same one."""
+    found = [broken(id, dc) for dc in DCS for id in ("replication-token", "servers", "autopilot")]
+    (cause,) = causes(found, "dc1")
+    assert (cause.finding.id, cause.finding.subject) == ("replication-token", "dc1")
+    assert len(cause.consequences) == len(found) - 1
+
+
+def test_a_copy_with_another_replication_token_is_that_datacenters():
+    """Nobody else is asked with it."""
+    found = [broken("replication-token", "dc2"), broken("servers", "dc2"), broken("servers", "dc3")]
+    assert told(causes(found, "dc1")) == {"replication-token dc2": ["servers dc2"], "servers dc3": []}
 
 
 def test_two_gateways_that_are_down_are_two_causes():

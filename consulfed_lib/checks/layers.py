@@ -17,8 +17,8 @@ LAYERS: Mapping[str, tuple[str, ...]] = {
     "shared secrets": (
         "secret-complete", "secret-copy", "federation-secret", "server-ca", "gossip-key", "replication-token",
     ),
-    "servers": ("servers", "autopilot"),
     "server certificate": ("server-certificate",),
+    "servers": ("servers", "autopilot"),
     "gateway": ("gateway-registered", "gateway-address", "gateway-addresses"),
     "network": ("gateway-from-secondary", "gateway-from-primary", "api-url-from-primary", "api-url-from-secondary"),
     "way to the primary": ("primary-gateways",),
@@ -48,14 +48,18 @@ _FOLLOW = {
 """Checks that fail because anything below them does; the others are causes by themselves, but for these:"""
 
 _FOLLOW_ONLY: Mapping[str, set[str]] = {
-    "autopilot": {"servers"},
+    "servers": {"server-certificate", "replication-token"},
+    "autopilot": {"server-certificate", "replication-token", "servers"},
     "gateway-registered": {"servers"},
     "gossip-keys": {"servers"},
     "auth-method": {"servers", "gateway-registered", "gateway-from-secondary", "node-health"},
     "anonymous-policy": {"servers"},
 }
-"""Check → the only ones that it follows from: without a leader nothing is answered, and the secondary's set-up
-writes its auth method into the primary."""
+"""Check → the only ones that it follows from: servers are asked over TLS and with the replication token, without a
+leader nothing is answered, and the secondary's set-up writes its auth method into the primary."""
+
+_FELT_EVERYWHERE = {"replication-token"}
+"""Checks of the primary whose failing is felt in every datacenter: each is asked with that token."""
 
 _FROM_THE_PRIMARY = {
     "primary-gateways", "acl-replication", "acl-canary", "auth-method", "ca-root", "connect-ca", "proxy-defaults",
@@ -114,7 +118,7 @@ def causes(findings: Iterable[Finding], primary: str = "") -> list[Cause]:
 
 
 def _follows(finding: Finding, cause: Finding, primary: str) -> bool:
-    from_primary = finding.id in _FROM_THE_PRIMARY
+    from_primary = finding.id in _FROM_THE_PRIMARY or cause.id in _FELT_EVERYWHERE
     related = finding.id in _OF_ALL or _about(cause) <= _about(finding) | (
         {primary} if from_primary else set()
     )

@@ -92,23 +92,8 @@ _ALL = (
         harmless="the secret is known by its name; the label only helps who searches",
     ),
     Drill("gossip-key-mismatch", Named("secret-copy", "dc2")),
-    Drill(
-        "expired-server-certificate",
-        Named("server-certificate", "dc2"),
-        also={
-            Named("servers", "dc2"): "they are asked over TLS, and are not believed",
-            Named("server-pod", "dc2"): "the fault takes a restart, and the pod is ready only a moment later",
-        },
-    ),
-    Drill(
-        "replication-token-revoked",
-        Named("replication-token", "dc1"),
-        also={
-            Named("replication-token", "dc2"): "the copy holds the same token",
-            Named("servers", "dc1"): "they are asked with that token, and do not answer",
-            Named("servers", "dc2"): "they are asked with that token, and do not answer",
-        },
-    ),
+    Drill("expired-server-certificate", Named("server-certificate", "dc2")),
+    Drill("replication-token-revoked", Named("replication-token", "dc1")),
     # Settings
     Drill("acls-off", Named("acl-replication", "dc2")),
     Drill("api-url-unreachable", Named("auth-method", "dc2")),

@@ -119,6 +119,7 @@ async def _expired(world: World) -> None:
         return all(one.not_valid_after_utc < datetime.now(UTC) for one in await shown(dc))
 
     await until_true(f"the servers of {dc.layout.name} show a certificate that has ended", is_shown)
+    await until_ready(dc)
 
 
 async def _valid_again(world: World) -> None:
