@@ -246,6 +246,10 @@ class Consul:
         """Of the server asked. Needs agent:read."""
         return str(self.get("agent/self")["Config"]["Version"])
 
+    def raft_term(self) -> int:
+        """Of the server asked: each election begins a new one. Needs agent:read."""
+        return int(self.get("agent/self")["Stats"]["raft"]["term"])
+
     def wan_members(self) -> list[dict[str, Any]]:
         """Servers of every datacenter: `[{Name, Addr, Port, Tags: {dc, …}, Status}]`; serf status 1 is alive."""
         return self.get("agent/members", wan="1")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,6 +105,22 @@ class Servers:
         if trouble := [word for word in words if word]:
             return Seen(False, "; ".join(trouble))
         return Seen(True, f"{len(servers)} of {self.count} healthy and voting, leader {leaders[0]}")
+
+    def leader(self) -> str:
+        """Name of the server that leads; empty where nobody tells of one."""
+        try:
+            found = self._autopilot(self.pods())
+        except ClusterError:
+            return ""
+        return next((each["Name"] for each in found.get("Servers") or [] if each.get("Leader")), "")
+
+    def term(self) -> int:
+        """The newest raft term that any of them knows; 0 where none answers."""
+        found = 0
+        for consul in self.consuls():
+            with closing(consul), suppress(ClusterError):
+                found = max(found, consul.raft_term())
+        return found
 
     def _autopilot(self, pods: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         """Autopilot's word, of the first server that gives it. Raises ClusterError where none does."""

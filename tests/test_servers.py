@@ -23,7 +23,10 @@ def pod(name: str, revision: str = "new", ready: str = "True", port: int = 8501)
     return {
         "metadata": {"name": name, "labels": {"controller-revision-hash": revision}},
         "spec": {"containers": [{"name": "consul", "ports": [{"containerPort": port}]}]},
-        "status": {"conditions": [{"type": "Ready", "status": ready}]},
+        "status": {
+            "conditions": [{"type": "Ready", "status": ready}],
+            "containerStatuses": [{"name": "consul", "state": {"running": {}}}],
+        },
     }
 
 
@@ -116,6 +119,17 @@ def test_who_is_asked_is_whoever_answers(world):
     assert servers.health().done
     server.cluster.gone = set(NAMES)
     assert servers.health() == (False, "no pod consul-server-2")
+
+
+def test_the_leader_is_whom_autopilot_names(world):
+    """Nobody, where none answers or none leads."""
+    server, servers = world()
+    assert servers.leader() == NAMES[0]
+    server.answers("operator/autopilot/health", healthy(zero={"Leader": False}), status=429)
+    assert servers.leader() == ""
+    server.cluster.gone = set(NAMES)
+    assert servers.leader() == ""
+    assert servers.term() == 0
 
 
 def secret(value: str) -> tuple[int, Any]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from consulfed_lib import helm
 from consulfed_lib.checks.federation import Datacenter
+from consulfed_lib.errors import WaitTimeoutError
+from consulfed_lib.params.models import Timeouts
 from consulfed_lib.redact import Secret
 from consulfed_lib.servers import Servers
 from consulfed_lib.steps.restart import Restart
@@ -104,11 +107,15 @@ def secondary(consul_server, federation, secret_data) -> Callable[..., tuple[Con
         answers["GET /api/v1/namespaces/consul/secrets/consul-federation"] = 200, secret_object(secret_data())
         pods(server, *map(numbered, NAMES))
         server.answers("operator/autopilot/health", healthy())
-        server.answers("agent/self", {"DebugConfig": {"PrimaryGateways": list(started_with)}})
+        server.answers("agent/self", agent(list(started_with)))
         dc = Datacenter(params, params.secondaries[0], server.cluster, server.client)
         return server, Restart(params, dc)
 
     return make
+
+
+def agent(gateways: list[str], term: int = 3) -> dict[str, Any]:
+    return {"DebugConfig": {"PrimaryGateways": gateways}, "Stats": {"raft": {"term": str(term)}}}
 
 
 def numbered(name: str, uid: str = "1") -> dict[str, Any]:
@@ -125,28 +132,66 @@ def test_servers_that_know_the_gateways_are_left_alone(secondary):
 
 
 def test_the_others_are_replaced_one_by_one(secondary):
-    """From the highest on, each only when all are well again."""
+    """Each only when all are well again, and the leader last: the others could not follow it as they are."""
     server, restart = secondary("10.9.9.9:443")
+    server.answers("operator/autopilot/health", healthy(zero={"Leader": False}, two={"Leader": True}))
     row, item = restart.planned()
     assert row.outcome == "would restart"
     assert row.what.startswith(
         "consul-server-2, consul-server-1, consul-server-0, one by one: started with 10.9.9.9:443"
     )
     assert item.by == "02-secret-transfer"
+    replaced = replacing(server)
+    assert restart.apply().what == "restarted one by one: consul-server-1, consul-server-0, consul-server-2"
+    assert list(replaced) == [NAMES[1], NAMES[0], NAMES[2]]
+
+
+def replacing(server: ConsulServer, then: Callable[[list[str]], None] = lambda done: None) -> dict[str, str]:
+    """Name → UID of the new pod, of each that is deleted; `then` is told which have been, so far."""
     replaced: dict[str, str] = {}
 
-    def replace(name: str) -> Callable[[Request], tuple[int, Any]]:
+    def one(name: str) -> Callable[[Request], tuple[int, Any]]:
         def answer(request: Request) -> tuple[int, Any]:
             replaced[name] = "2"
             pods(server, *(numbered(each, replaced.get(each, "1")) for each in NAMES))
+            then(list(replaced))
             return 200, {}
 
         return answer
 
     for name in NAMES:
-        server.api.answers[f"DELETE /api/v1/namespaces/consul/pods/{name}"] = replace(name)
-    assert restart.apply().what == "restarted one by one: consul-server-2, consul-server-1, consul-server-0"
-    assert list(replaced) == list(reversed(NAMES))
+        server.api.answers[f"DELETE /api/v1/namespaces/consul/pods/{name}"] = one(name)
+    return replaced
+
+
+def test_where_no_leader_stays_the_next_one_is_restarted_all_the_same(secondary):
+    """Nobody loses anything by it, and without it none ever could stay: until two of three know the new gateways."""
+    server, restart = secondary()
+    terms = iter(range(100, 10**6, 7))
+
+    def elect(gateways: list[str]) -> None:
+        server.answers("operator/autopilot/health", b"No cluster leader", status=500)
+        server.consul.answers["GET /v1/agent/self"] = lambda asked: (200, agent(gateways, next(terms)))
+
+    def then(done: list[str]) -> None:
+        if len(done) == 2:
+            server.answers("operator/autopilot/health", healthy())
+            server.answers("agent/self", agent(["10.9.9.9:443"], 500))
+
+    elect(["10.9.9.9:443"])
+    replaced = replacing(server, then)
+    assert restart.apply().outcome == "changed"
+    assert list(replaced) == [NAMES[2], NAMES[1], NAMES[0]]
+
+
+def test_one_that_is_ill_keeps_the_next_from_being_restarted(secondary):
+    """Where a leader stays there is one to lose."""
+    server, restart = secondary("10.9.9.9:443")
+    server.answers("operator/autopilot/health", healthy(one={"Healthy": False}), status=429)
+    restart = replace(restart, params=restart.params.model_copy(update={"timeouts": Timeouts(ready=1)}))
+    with pytest.raises(WaitTimeoutError, match="all servers well before consul-server-2 restarts"):
+        restart.apply()
+    assert not [each for each in server.api.requests if each.method != "GET"]
 
 
 def test_a_server_that_does_not_answer_is_not_called_stale(secondary):

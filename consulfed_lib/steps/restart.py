@@ -26,6 +26,9 @@ from ..waiting import Seen, wait_for
 _PAUSE = 0.5
 """Seconds after which a server is asked again: of what goes on in Consul no watch of Kubernetes tells."""
 
+_ELECTIONS = 20
+"""So many in one wait are no restart of a server, which brings one or two."""
+
 
 @dataclass(frozen=True)
 class Restart:
@@ -74,15 +77,24 @@ class Restart:
         return row, item_of(row, by="02-secret-transfer", what=what)
 
     def apply(self) -> Change:
-        """Each stale server is deleted, and the next one only when all are well again."""
-        stale, done = self.stale(), []
-        for name, has in stale.items():
-            print(f"{self.dc.name}: restarting {name}: {difference(has, self.wanted())} …")
-            servers = self.servers()
-            self._wait(f"all servers well before {name} restarts", servers.health)
+        """Each stale server is deleted, and the next one only when all are well again.
+
+        The leader comes last. Who leads a secondary has to reach the primary, or gives up at once ("failed to
+        establish leadership: Remote DC has no server currently reachable"): while the others still dial the gateways
+        of before, none of them could follow it. Where it has gone away by itself, no leader stays until another server
+        has been restarted.
+        """
+        servers, done = self.servers(), list[str]()
+        while stale := {name: has for name, has in self.stale().items() if name not in done}:
+            leader = servers.leader()
+            name = next((each for each in stale if each != leader), leader)
+            print(f"{self.dc.name}: restarting {name}: {difference(stale[name], self.wanted())} …")
+            ready = partial(_well_or_lost, servers, servers.term())
+            self._wait(f"all servers well before {name} restarts", ready)
             before = servers.pods()[name]["metadata"]["uid"]
             self.dc.cluster.delete("pods", self.dc.of.namespace, name)
-            self._wait(f"{name} back, and all servers well", partial(self._look, servers, name, before))
+            well = ready if stale.keys() - {name} else servers.health
+            self._wait(f"{name} back, and all servers well", partial(_back, servers, name, before, well))
             done.append(name)
         what = (
             f"restarted one by one: {', '.join(done)}"
@@ -90,12 +102,6 @@ class Restart:
             else "started with the primary's gateways of now"
         )
         return self._row("changed" if done else "unchanged", what)
-
-    def _look(self, servers: Servers, name: str, before: str) -> Seen:
-        pod = servers.pods().get(name)
-        if pod is None or pod["metadata"]["uid"] == before:
-            return Seen(False, f"{name} is not replaced yet")
-        return servers.health()
 
     def _wait(self, what: str, look: Callable[[], Seen]) -> None:
         with self.dc.cluster.watching(resource_path("pods", self.dc.of.namespace)) as bell:
@@ -110,3 +116,26 @@ class Restart:
 
     def _row(self, outcome: str, what: str) -> Change:
         return Change("servers", self.dc.name, outcome, what)
+
+
+def _back(servers: Servers, name: str, before: str, well: Callable[[], Seen]) -> Seen:
+    """Whether a server runs in another pod than before, and how all of them are."""
+    pod = servers.pods().get(name)
+    if pod is None or pod["metadata"]["uid"] == before:
+        return Seen(False, f"{name} is not replaced yet")
+    if not any("running" in each["state"] for each in pod["status"].get("containerStatuses") or []):
+        return Seen(False, f"{name} is not started yet")
+    return well()
+
+
+def _well_or_lost(servers: Servers, term: int) -> Seen:
+    """Whether all are well, or no leader stays: then one more that is away takes nothing from anybody.
+
+    Args:
+        term: raft's, when the wait began.
+    """
+    seen = servers.health()
+    elections = 0 if seen.done else servers.term() - term
+    if elections >= _ELECTIONS:
+        return Seen(True, f"no leader stays ({elections} elections): there is none to lose")
+    return seen

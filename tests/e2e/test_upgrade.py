@@ -123,6 +123,20 @@ def test_tls_comes_on_under_use(new_sandbox: Callable[..., Sandbox]) -> None:
     assert row["what"].startswith("restarted: Deployment ")
     again = sandbox.run(params, "--apply", "--only", "01")
     assert sandbox.results()["01-primary-setup"]["outcome"] == "unchanged", again.stdout
+    assert_follows(sandbox, params_of(sandbox, mesh_gateway={"port": 9555}))
+
+
+def assert_follows(sandbox: Sandbox, moved: Path) -> None:
+    """Three servers of a secondary are started again for gateways that moved, one by one, and Consul goes on there."""
+    before = server_pods(sandbox, "sandbox-dc2")
+    done = sandbox.run(moved, "--apply")
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = sandbox.results()
+    assert results["04-verification"]["outcome"] == "verified"
+    (row,) = [each for each in results["03-secondary-setup-dc2"]["changes"] if each["id"] == "servers"]
+    assert row["what"].startswith("restarted one by one: ")
+    assert all(name in row["what"] for name in before)
+    assert not set(before.values()) & set(server_pods(sandbox, "sandbox-dc2").values())
 
 
 def run_killed_after(sandbox: Sandbox, params: Path, said: str) -> bool:
