@@ -165,16 +165,19 @@ def test_one_gateway_that_is_down_is_one_cause(of):
 
 def test_an_expired_certificate_of_servers_is_one_cause():
     """They are asked over TLS and not believed; another datacenter's servers that do not answer are a cause still."""
-    found = [broken(id, "dc2") for id in ("autopilot", "servers", "server-certificate")]
+    found = [
+        broken(id, "dc2") for id in ("gateway-registered", "autopilot", "servers", "server-certificate")
+    ]
     assert told(causes([*found, broken("servers", "dc3")], "dc1")) == {
-        "server-certificate dc2": ["servers dc2", "autopilot dc2"],
+        "server-certificate dc2": ["servers dc2", "autopilot dc2", "gateway-registered dc2"],
         "servers dc3": [],
     }
 
 
 def test_a_replication_token_that_was_revoked_is_one_cause():
     """Every datacenter is asked with the primary's, and a copy holds the same one."""
-    found = [broken(id, dc) for dc in DCS for id in ("replication-token", "servers", "autopilot")]
+    ids = ("replication-token", "servers", "autopilot", "gateway-registered", "anonymous-policy")
+    found = [broken(id, dc) for dc in DCS for id in ids]
     (cause,) = causes(found, "dc1")
     assert (cause.finding.id, cause.finding.subject) == ("replication-token", "dc1")
     assert len(cause.consequences) == len(found) - 1
@@ -232,7 +235,7 @@ def test_a_datacenter_without_a_leader_is_one_cause():
 
 
 @pytest.mark.parametrize("one", ["auth-method", "anonymous-policy", "api-url-from-secondary", "secret-copy"])
-@pytest.mark.parametrize("other", ["server-certificate", "gossip-keys", "binding-rules", "proxy-defaults"])
+@pytest.mark.parametrize("other", ["secret-readers", "gossip-keys", "binding-rules", "proxy-defaults"])
 def test_what_is_independent_stays_a_cause(one, other):
     """Mending the one leaves the other, in the same datacenter too; only a copy may be why nothing comes."""
     expected: dict[str, list[str]] = {f"{one} dc2": [], f"{other} dc2": []}

@@ -30,6 +30,8 @@ def _default(field: FieldInfo) -> str:
 def _rows(model: type[BaseModel], prefix: str = "") -> list[str]:
     rows = []
     for name, field in model.model_fields.items():
+        if field.description is None:  # what overrides another parameter, and is described there
+            continue
         inner = field.annotation
         many = getattr(inner, "__origin__", None) is list
         inner = inner.__args__[0] if many else inner  # type: ignore[union-attr]

@@ -47,16 +47,21 @@ _FOLLOW = {
 }  # fmt: skip
 """Checks that fail because anything below them does; the others are causes by themselves, but for these:"""
 
+_ASKED_WITH = {"server-certificate", "replication-token"}
+"""Checks of how servers are asked: over TLS, with the replication token."""
+
+_ANSWERED = {*_ASKED_WITH, "servers"}
+"""Checks without which nothing is answered: without a leader nothing is, either."""
+
 _FOLLOW_ONLY: Mapping[str, set[str]] = {
-    "servers": {"server-certificate", "replication-token"},
-    "autopilot": {"server-certificate", "replication-token", "servers"},
-    "gateway-registered": {"servers"},
-    "gossip-keys": {"servers"},
-    "auth-method": {"servers", "gateway-registered", "gateway-from-secondary", "node-health"},
-    "anonymous-policy": {"servers"},
+    "servers": _ASKED_WITH,
+    "autopilot": _ANSWERED,
+    "gateway-registered": _ANSWERED,
+    "gossip-keys": _ANSWERED,
+    "auth-method": _ANSWERED | {"gateway-registered", "gateway-from-secondary", "node-health"},
+    "anonymous-policy": _ANSWERED,
 }
-"""Check → the only ones that it follows from: servers are asked over TLS and with the replication token, without a
-leader nothing is answered, and the secondary's set-up writes its auth method into the primary."""
+"""Check → the only ones that it follows from; the secondary's set-up writes its auth method into the primary."""
 
 _FELT_EVERYWHERE = {"replication-token"}
 """Checks of the primary whose failing is felt in every datacenter: each is asked with that token."""

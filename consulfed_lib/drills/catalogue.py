@@ -114,6 +114,7 @@ _ALL = (
         ground=THREE_SERVERS,
     ),
     Drill("duplicate-datacenter", Named("server-pod", "dc2")),
+    Drill("disk-full", Named("server-pod", "dc2")),
     Drill("partitioned", Named("api-reachable", "dc2")),
     # Kubernetes and Helm
     Drill("api-server-slow", None, harmless="everything takes longer and comes out as before"),

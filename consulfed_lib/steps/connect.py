@@ -11,9 +11,10 @@ from ..consul import Consul
 from ..errors import ClusterError
 from ..params import Cluster as ClusterParams
 from ..params import Federation
-from ..results import Finding
+from ..results import Finding, several
 from ..secret import FederationSecret
 from ..values import consul_domain, merged
+from .trouble import pod_trouble
 
 
 def datacenter(
@@ -36,9 +37,10 @@ def server_pod(params: Federation, of: ClusterParams, cluster: Cluster) -> str:
     ready = sorted(pod["metadata"]["name"] for pod in pods if is_ready(pod))
     if not ready:
         raise ClusterError(
-            f"No Consul server pod is ready in {of.context}, namespace {of.namespace} ({len(pods)} pods).",
-            f"kubectl --context {of.context} -n {of.namespace} get pods; then run the setup notebook of"
-            f" {of.datacenter} again",
+            f"No Consul server pod is ready in {of.context}, namespace {of.namespace}"
+            f" ({pod_trouble(pods) or several(len(pods), 'pod')}).",
+            f"kubectl --context {of.context} -n {of.namespace} logs -l component=server --tail 5 --prefix says why;"
+            f" then run the setup notebook of {of.datacenter} again",
         )
     return ready[0]
 

@@ -125,6 +125,12 @@ class Sandbox:
         return True
 
 
+def no_room_is_left(sandbox: Sandbox) -> bool:
+    """In Consul's own words."""
+    said = sandbox.run("kubectl", "dc2", *NAMESPACE, "logs", "consul-server-0", "--tail", "5")
+    return "raft.db: no space left on device" in said
+
+
 def is_refused(address: tuple[str, int]) -> bool:
     try:
         socket.create_connection(address, 5).close()
@@ -305,6 +311,7 @@ SEEN: dict[str, Callable[[Sandbox], bool]] = {
     "gossip-key-mismatch": pools_are_apart,
     "replication-token-revoked": token_is_unknown,
     "duplicate-datacenter": consul_does_not_start,
+    "disk-full": no_room_is_left,
     "acls-off": acls_are_off,
     "api-url-unreachable": nobody_is_asked,
     "stale-gateway-in-catalog": a_gateway_without_a_pod,

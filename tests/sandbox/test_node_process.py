@@ -10,7 +10,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from consulfed_lib.sandbox.node import process
+import pytest
+
+from consulfed_lib.sandbox.node import full_disk, process
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -107,3 +109,32 @@ def test_a_line_too_long_for_the_buffer_does_not_end_the_log():
         return lines
 
     assert asyncio.run(run())[-1] == "after"
+
+
+WRITING = """
+import os, sys
+file = os.open(sys.argv[1], os.O_CREAT | os.O_RDWR)
+os.write(file, b"x")
+for room in (lambda: os.pwrite(file, b"x", 0), lambda: os.posix_fallocate(file, 0, 100)):
+    try:
+        room()
+    except OSError as error:
+        print(error.strerror)
+"""
+
+
+def test_a_full_disk_refuses_as_the_kernel_does(tmp_path: Path):
+    """For the child alone: what it says goes by write(2), and this process writes on."""
+    words = [sys.executable, "-c", WRITING, str(tmp_path / "file")]
+    full = subprocess.run(words, preexec_fn=full_disk.refuse_room(), capture_output=True, text=True)
+    assert (full.stdout.splitlines(), full.stderr) == (["No space left on device"] * 2, "")
+    free = subprocess.run(words, capture_output=True, text=True)
+    assert (free.stdout, free.stderr) == ("", "")
+    assert (tmp_path / "file").stat().st_size == 100
+
+
+def test_a_full_disk_that_cannot_be_had_is_said(monkeypatch: pytest.MonkeyPatch):
+    """System calls have other numbers on other machines."""
+    monkeypatch.setattr(full_disk.platform, "machine", lambda: "riscv64")
+    with pytest.raises(OSError, match="cannot be had on riscv64"):
+        full_disk.refuse_room()

@@ -19,6 +19,23 @@ def claim_folder(cluster: ClusterLayout, namespace: str, claim: str) -> Path:
     return cluster.folder / "volumes" / namespace / claim
 
 
+def is_full(folder: Path) -> bool:
+    """Whether nothing more fits into a volume: what a program that is started with it has to find."""
+    return _mark(folder).exists()
+
+
+def set_full(folder: Path, full: bool) -> None:
+    """Have it so, or not so any more, for whoever is started from now on."""
+    if full:
+        _mark(folder).touch(mode=0o600)
+    else:
+        _mark(folder).unlink(missing_ok=True)
+
+
+def _mark(folder: Path) -> Path:
+    return folder / ".full"  # inside, so that it goes with the volume
+
+
 class Volumes(Controller):
     api_version, plural, kind = "v1", "persistentvolumeclaims", "PersistentVolumeClaim"
 

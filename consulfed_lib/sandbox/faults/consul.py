@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from ...errors import SandboxError
 from ..consul_k8s.consul_api import ConsulApi
+from ..controllers.volumes import set_full
 from ..node.consul_http import ConsulError
 from .fault import fault
-from .servers import restart, until_healthy, until_ready
+from .servers import restart, until_healthy, until_ready, volumes
 from .waiting import until_true
 from .world import Datacenter, World
 
@@ -135,6 +137,27 @@ async def _own_name(world: World) -> None:
         await until_ready(dc)
 
 
+# -- The disk --------------------------------------------------------------------------------------------------------
+
+
+async def _disk_full(world: World) -> None:
+    """Consul's database finds no room, and a server does not start without."""
+    dc = await world.secondary()
+    for folder in await volumes(dc):
+        world.remember("volume", f"dc2 volume {folder.name}", folder=str(folder))
+        set_full(folder, True)
+    await restart(dc, fails=True)
+
+
+async def _room_again(world: World) -> None:
+    if full := world.of_kind("volume"):
+        for entry in full:
+            set_full(Path(entry["folder"]), False)
+        dc = await world.secondary()
+        await restart(dc)
+        await until_ready(dc)
+
+
 # -- The auth method -------------------------------------------------------------------------------------------------
 
 
@@ -218,6 +241,12 @@ FAULTS = (
         "dc2's servers are told that their datacenter is dc1's, and do not start.",
         _same_name,
         _own_name,
+    ),
+    fault(
+        "disk-full",
+        "No room is left on the disks of dc2's servers, which do not start without.",
+        _disk_full,
+        _room_again,
     ),
     fault("acls-off", "dc2's servers run with ACLs off.", _acls_off, _acls_on),
     fault(

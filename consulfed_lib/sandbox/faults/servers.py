@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from pathlib import Path
 
 from cryptography import x509
 
@@ -97,9 +98,16 @@ async def forget_gossip_keys(dc: Datacenter) -> None:
 
     Consul keeps the keys that it had in files beside its data, and these win: with them a changed key is no key.
     """
-    for pod in await dc.pods("server"):
-        for volume in pod["spec"].get("volumes") or []:
-            claim = (volume.get("persistentVolumeClaim") or {}).get("claimName")
-            if claim:
-                for file in (claim_folder(dc.layout, dc.namespace, claim) / "serf").glob("*.keyring"):
-                    file.unlink(missing_ok=True)
+    for folder in await volumes(dc):
+        for file in (folder / "serf").glob("*.keyring"):
+            file.unlink(missing_ok=True)
+
+
+async def volumes(dc: Datacenter) -> list[Path]:
+    """Where the data of each server is on this machine."""
+    return [
+        claim_folder(dc.layout, dc.namespace, volume["persistentVolumeClaim"]["claimName"])
+        for pod in await dc.pods("server")
+        for volume in pod["spec"].get("volumes") or []
+        if "persistentVolumeClaim" in volume
+    ]

@@ -7,8 +7,10 @@ import json
 
 import aiohttp
 
+from ..controllers.volumes import is_full
 from .cli import Send, command_of, environment_here, refuse_command, run_cli
 from .consul_config import Config, ConfigError, fit, merge, on_this_machine, server_config
+from .full_disk import refuse_room
 from .process import exit_code, spawn, stop
 from .resolver import environment, names_among
 from .workload import Container, Program, write_private
@@ -77,6 +79,7 @@ class ConsulServer(Program):
             env={"HOME": str(folder), **resolving},
             log=container.log,
             folder=folder,
+            before_exec=refuse_room() if is_full(container.data) else None,
         )
 
     async def _peers(self, names: list[str]) -> list[str]:

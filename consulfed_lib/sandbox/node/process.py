@@ -41,13 +41,20 @@ async def spawn(
     stdin: int = asyncio.subprocess.DEVNULL,
     stdout: int = asyncio.subprocess.PIPE,
     stderr: int = asyncio.subprocess.STDOUT,
+    before_exec: Callable[[], None] | None = None,
 ) -> asyncio.subprocess.Process:
     """Start a program in a session of its own, with exactly this environment; it dies with this process.
 
     With `log` each line of its output goes there, as long as the program holds its output open; without it
-    the caller reads the pipes. Raises OSError when the program cannot be started.
+    the caller reads the pipes. `before_exec` is called in the child. Raises OSError when the program cannot be started.
     """
     parent = os.getpid()
+
+    def prepare() -> None:
+        die_with_parent(parent)
+        if before_exec is not None:
+            before_exec()
+
     process = await asyncio.create_subprocess_exec(
         *map(str, arguments),
         env=dict(env),
@@ -57,7 +64,7 @@ async def spawn(
         stderr=stderr,
         start_new_session=True,
         limit=_LINE_LIMIT,
-        preexec_fn=lambda: die_with_parent(parent),
+        preexec_fn=prepare,
     )
     if log is not None and process.stdout is not None:
         keep(asyncio.create_task(_copy_lines(process.stdout, log)))
