@@ -165,9 +165,7 @@ def test_one_gateway_that_is_down_is_one_cause(of):
 
 def test_an_expired_certificate_of_servers_is_one_cause():
     """They are asked over TLS and not believed; another datacenter's servers that do not answer are a cause still."""
-    found = [
-        broken(id, "dc2") for id in ("gateway-registered", "autopilot", "servers", "server-certificate")
-    ]
+    found = [broken(id, "dc2") for id in ("gateway-registered", "autopilot", "servers", "server-certificate")]
     assert told(causes([*found, broken("servers", "dc3")], "dc1")) == {
         "server-certificate dc2": ["servers dc2", "autopilot dc2", "gateway-registered dc2"],
         "servers dc3": [],
