@@ -20,7 +20,7 @@ FETCH_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class Found:
-    """A chart in a folder.
+    """A chart on this machine, in a folder or an archive.
 
     Attributes:
         chart: as the rehearsal's parameters have it.
@@ -35,7 +35,7 @@ class Found:
     row: Row
 
     @property
-    def folder(self) -> Path:
+    def place(self) -> Path:
         return Path(self.chart.ref)
 
     @property
@@ -45,7 +45,7 @@ class Found:
 
 
 def find(wanted: Chart, sandbox_chart: Path, into: Path, seconds: float = FETCH_SECONDS) -> Found:
-    """The pinned chart, from its folder or through Helm (its caches, or its repository); else the sandbox's own.
+    """The pinned chart, from where it is or through Helm (its caches, or its repository); else the sandbox's own.
 
     Args:
         sandbox_chart: folder of the sandbox's chart.
@@ -53,20 +53,21 @@ def find(wanted: Chart, sandbox_chart: Path, into: Path, seconds: float = FETCH_
     """
     if wanted.ref == SANDBOX:
         return _sandbox(sandbox_chart, Row.imitated("chart", "the sandbox's own, as your parameters say"))
-    folder = Path(wanted.ref)
-    if folder.is_dir():
-        return _read(wanted, folder, f"{wanted.ref} {wanted.version}, from that folder")
+    here = Path(wanted.ref)
     try:
-        pulled = Charts().pull(wanted, into, seconds)
-        return _read(wanted, pulled, f"{wanted.ref} {wanted.version}, fetched by Helm")
+        if here.exists():
+            return _read(wanted, here, f"{wanted.ref} {wanted.version}, from that place")
+        return _read(
+            wanted, Charts().pull(wanted, into, seconds), f"{wanted.ref} {wanted.version}, fetched by Helm"
+        )
     except ConsulfedError as error:
         why = f"{wanted.ref} {wanted.version} by the sandbox's own: it cannot be had here ({error.found.rstrip('.')})"
         return _sandbox(sandbox_chart, Row.replaced("chart", why))
 
 
-def _read(wanted: Chart, folder: Path, what: str) -> Found:
-    values = read_yaml(folder / "values.yaml")
-    return Found(Chart(ref=str(folder), version=wanted.version), False, values, Row.imitated("chart", what))
+def _read(wanted: Chart, place: Path, what: str) -> Found:
+    chart = Chart(ref=str(place.absolute()), version=wanted.version)
+    return Found(chart, False, Charts().chart_values(chart), Row.imitated("chart", what))
 
 
 def _sandbox(folder: Path, row: Row) -> Found:

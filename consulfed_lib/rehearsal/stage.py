@@ -67,7 +67,7 @@ class Stage(FederatedSandbox):
         if self.imitation.before:
             self.tell(f"installing the Consul that is there before, in {self.params().primary.context}")
             helm = tools.ensure("helm")["helm"].path
-            chart = self._chart.folder
+            chart = self._chart.place
             existing.install_as(self.imitation.before, self._folder, shape, helm, chart, _quietly)
         if not self._chart.own:
             self._give_rights()
