@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -27,7 +28,7 @@ from consulfed_lib.rehearsal import charts, rehearse
 from consulfed_lib.rehearsal import imitation as imitations
 from consulfed_lib.rehearsal.imitation import Imitation, imitate
 from consulfed_lib.rehearsal.rehearse import DEFAULT, Rehearsal, choose
-from consulfed_lib.rehearsal.stage import SANDBOX_CHART, Stage
+from consulfed_lib.rehearsal.stage import SANDBOX_CHART, Stage, own_kubeconfig
 from consulfed_lib.rehearsal.words import HOWS, IMITATED, NOT_IMITATED, REPLACED, Row
 from consulfed_lib.sandbox.existing import GENERATED, OWN, Installation
 from consulfed_lib.values import primary_values, secondary_values
@@ -716,6 +717,20 @@ def test_the_kubeconfig_has_the_users_contexts(made: Make, tmp_path: Path) -> No
     assert (leads["sandbox-dc2"], leads[SHOP], config["current-context"]) == ("c1", "c2", "sandbox-dc2")
     assert stage.kubeconfig.stat().st_mode & 0o777 == 0o600
     assert stage.params().kubeconfig_path == str(stage.kubeconfig)
+
+
+@pytest.mark.parametrize("before", ["/elsewhere", None])
+def test_whatever_a_rehearsal_starts_has_its_kubeconfig(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str | None
+) -> None:
+    """Helm opens the usual one even to unpack a chart; what was there before is there again."""
+    if before is None:
+        monkeypatch.delenv("KUBECONFIG", raising=False)
+    else:
+        monkeypatch.setenv("KUBECONFIG", before)
+    with own_kubeconfig(tmp_path):
+        assert os.environ["KUBECONFIG"] == str(tmp_path / "kubeconfig")
+    assert os.environ.get("KUBECONFIG") == before
 
 
 def test_a_folder_that_is_kept_stays_while_its_sandbox_is_up(

@@ -113,12 +113,12 @@ def _rehearsed(
     from .charts import find
     from .imitation import imitate, lowest_port, too_large
     from .rehearse import Rehearsal, choose
-    from .stage import SANDBOX_CHART, Stage, home
+    from .stage import SANDBOX_CHART, Stage, home, own_kubeconfig
 
     if why := too_large(params):
         raise ParamsError(f"{params_file} cannot be rehearsed: {why}.", "rehearse a part of the federation")
-    tools.ensure(*tools.PROGRAMS, report=tell)
-    with own_folder(home(), "a rehearsal", tell) as folder:
+    with own_folder(home(), "a rehearsal", tell) as folder, own_kubeconfig(folder):
+        tools.ensure(*tools.PROGRAMS, report=tell)
         fetched, values = folder / "chart", folder / "values"
         for each in (fetched, values):
             each.mkdir(mode=0o700)

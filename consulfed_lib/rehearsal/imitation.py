@@ -169,7 +169,7 @@ def _options(params: Federation, made: Federation) -> Iterator[Row]:
             "servers", f"{params.servers} by {made.servers}: a sandbox has {MAX_NODES} nodes at most"
         )
     yield Row.replaced(
-        "federation", f"{params.federation} by {made.federation}, in the sandbox's records too"
+        "federation", f"{params.federation} by {made.federation}: the name of its records, too"
     )
     yield Row.replaced("reason", f"it begins with the word rehearsal: {made.reason}")
     yield Row.replaced("kubeconfig", "yours is not read: the rehearsal's own has contexts of the same names")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,7 @@ from .imitation import Imitation
 SANDBOX_CHART = Path(lifecycle.__file__).parent / "chart" / "consul"
 """The sandbox's own chart, which is copied into the folder of each sandbox."""
 
+_KUBECONFIG, _NAME = "KUBECONFIG", "kubeconfig"
 _RIGHTS = "consulfed-rehearsal"
 _KUBECTL_SECONDS = 60
 
@@ -32,6 +36,23 @@ _KUBECTL_SECONDS = 60
 def home() -> Path:
     """Where the sandboxes of rehearsals are."""
     return platformdirs.user_state_path("consulfed") / "rehearsals"
+
+
+@contextmanager
+def own_kubeconfig(place: Path) -> Iterator[None]:
+    """The rehearsal's kubeconfig as the one of this process and of all that it starts, whether it is there yet or not.
+
+    Helm opens the usual one with every command, also where no cluster is meant.
+    """
+    before = os.environ.get(_KUBECONFIG)
+    os.environ[_KUBECONFIG] = str(place / _NAME)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_KUBECONFIG]
+        else:
+            os.environ[_KUBECONFIG] = before
 
 
 class Stage(FederatedSandbox):
@@ -45,7 +66,7 @@ class Stage(FederatedSandbox):
     def __init__(self, place: Path, imitation: Imitation, chart: Found, load_balancer: str, tell: Tell):
         super().__init__(Folder(place / "sandbox"), tell)
         self.imitation = imitation
-        self.kubeconfig = place / "kubeconfig"
+        self.kubeconfig = place / _NAME
         self._chart = chart
         self._load_balancer = load_balancer
 

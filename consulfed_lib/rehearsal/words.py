@@ -44,8 +44,8 @@ class Imitated(Table):
 
     def summary(self) -> str:
         counts = Counter(row.how for row in self.rows)
-        return ", ".join(f"{counts[how]} {how}" for how in HOWS)
+        return ", ".join(f"{counts[how]} {how}" for how in HOWS if counts[how])
 
     def differs(self) -> Imitated:
         """Only what is not imitated as it is."""
-        return Imitated(self.title, [row for row in self.rows if row.how != IMITATED])
+        return Imitated("What was otherwise than with you", [row for row in self.rows if row.how != IMITATED])

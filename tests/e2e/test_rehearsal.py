@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -132,4 +133,19 @@ def test_its_records_are_a_rehearsals(report: dict[str, Any], home: Path) -> Non
 
 def test_nothing_is_left(report: dict[str, Any], home: Path) -> None:
     """But the records: no sandbox, no kubeconfig."""
+    assert [each.name for each in (home / "state" / "consulfed" / "rehearsals").iterdir()] == [".lock"]
+
+
+def test_a_signal_takes_the_sandbox_down(home: Path) -> None:
+    """In the middle of the plan: 130, in JSON too, and nothing of the sandbox is left."""
+    words = ("rehearse", str(home / "params.yaml"), "--no-drills", "-o", "json", "--records", "interrupted")
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    rehearsal = subprocess.Popen(command(home, *words), env=environment(home), cwd=home, **pipes)
+    assert rehearsal.stderr is not None
+    while "== plan" not in (line := rehearsal.stderr.readline()):
+        assert line, "it ended before it had begun"
+    rehearsal.send_signal(signal.SIGTERM)
+    said, _ = rehearsal.communicate(timeout=60)
+    assert rehearsal.returncode == 130
+    assert json.loads(said)["error"]["class"] == "Interrupted"
     assert [each.name for each in (home / "state" / "consulfed" / "rehearsals").iterdir()] == [".lock"]
