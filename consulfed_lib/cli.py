@@ -42,6 +42,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "consulfed_lib.rbac.command:rbac",
         "Print the rights that the runbook needs, for kubectl apply.",
     ),
+    "rehearse": (
+        "consulfed_lib.rehearsal.command:rehearse",
+        "Practise a change on a sandbox of the same shape, before it is made.",
+    ),
     "drill": (
         "consulfed_lib.drills.command:drill",
         "Break a sandbox's federation in every way, and see each fault named.",

@@ -190,6 +190,14 @@ class Charts:
         words = ["show", "values", *self._chart(chart)]
         return yaml.load(self._run(words, timeout=timeout), Loader=_Loader) or {}
 
+    def pull(self, chart: Chart, folder: Path, timeout: float) -> Path:
+        """Unpack the pinned chart into an empty folder; gives its own folder in there. Raises ApplyError as
+        `chart_metadata` does.
+        """
+        words = ["pull", *self._chart(chart), "--untar", "--untardir", str(folder)]
+        self._run(words, timeout=timeout)
+        return next(path.parent for path in folder.glob("*/Chart.yaml"))
+
     def render(
         self, name: str, namespace: str, chart: Chart, values: Mapping[str, Any]
     ) -> list[dict[str, Any]]:

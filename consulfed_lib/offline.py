@@ -40,6 +40,12 @@ def checked(params_file: Path, tell: Callable[[str], None]) -> Federation:
     chart_values, missing = _chart_values(params.chart)
     found = look_at_values(params, chart_values, missing=missing)
     _tell(found, tell)
+    refuse(found, params_file)
+    return params
+
+
+def refuse(found: list[Finding], params_file: Path) -> None:
+    """Raises ParamsError that lists every error among findings on the Helm values of a params file."""
     errors = [each for each in found if each.severity == "error"]
     if errors:
         lines = [f"{each.subject}: {each.found}" for each in errors]
@@ -49,7 +55,6 @@ def checked(params_file: Path, tell: Callable[[str], None]) -> Federation:
             "; ".join(dict.fromkeys(each.hint for each in errors)),
             lines,
         )
-    return params
 
 
 def _tell(found: list[Finding], tell: Callable[[str], None]) -> None:

@@ -21,8 +21,8 @@ import pytest
 from consulfed_lib import cli
 from consulfed_lib.checks import CATALOGUE
 from consulfed_lib.checks.layers import ORDER
-from consulfed_lib.drills import ground
 from consulfed_lib.drills.catalogue import DRILLS, VERIFY, Drill, Named, chosen
+from consulfed_lib.drills.folders import own_folder
 from consulfed_lib.drills.judge import Outcome, Sight, observe, until_well
 from consulfed_lib.drills.run import Report
 from consulfed_lib.errors import ClusterError, ParamsError, VerifyError
@@ -256,16 +256,15 @@ def test_a_report_names_everything_that_failed() -> None:
 # -- folders ----------------------------------------------------------------------------------------------------
 
 
-def test_what_a_killed_drill_left_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_killed_drill_left_is_removed(tmp_path: Path) -> None:
     """By the next one; the sandbox of a drill that lives is left alone, and one's own is gone in the end."""
-    monkeypatch.setattr(ground, "home", lambda: tmp_path)
     told: list[str] = []
     left = tmp_path / "sandbox-left"
     (left / "0" / "1" / "records").mkdir(parents=True)
-    with ground.own_folder(told.append) as mine:
+    with own_folder(tmp_path, "a drill", told.append) as mine:
         assert not left.exists()
         assert str(left) in told.pop()
-        with ground.own_folder(told.append) as other:
+        with own_folder(tmp_path, "a drill", told.append) as other:
             assert mine.exists()
             assert other != mine
         assert not other.exists()
@@ -273,10 +272,9 @@ def test_what_a_killed_drill_left_is_removed(tmp_path: Path, monkeypatch: pytest
     assert not mine.exists()
 
 
-def test_nobody_waits_for_a_drill_that_is_at_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_waits_for_a_drill_that_is_at_work(tmp_path: Path) -> None:
     """Only while folders are made do drills wait for each other."""
-    monkeypatch.setattr(ground, "home", lambda: tmp_path)
-    with ground.own_folder(print), (tmp_path / ".lock").open("w") as door:
+    with own_folder(tmp_path, "a drill", print), (tmp_path / ".lock").open("w") as door:
         fcntl.flock(door, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 

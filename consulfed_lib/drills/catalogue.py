@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from ..errors import ParamsError
@@ -38,6 +38,14 @@ FEDERATED = Ground()
 THREE_SERVERS = Ground(servers=3)
 EMPTY = Ground(federated=False)
 
+ACLS, GOSSIP, PRIMARY_BALANCER, SECONDARY_BALANCER = NEEDS = (
+    "ACLs",
+    "gossip encryption",
+    "a load balancer in front of the primary's gateways, whose address is announced",
+    "a load balancer in front of the first secondary's gateways",
+)
+"""What a fault may need of the federation; the sandbox of the drills has it all."""
+
 
 @dataclass(frozen=True)
 class Drill:
@@ -50,6 +58,7 @@ class Drill:
         severity: `warning` where the check warns, because a run mends that by itself or can go on.
         also: other causes that are right beside it → why they are.
         ground: the sandbox that it needs.
+        needs: what of NEEDS.
         harmless: why nothing may be named where `cause` is None: the federation works with that fault.
     """
 
@@ -60,15 +69,47 @@ class Drill:
     also: Mapping[Named, str] = field(default_factory=dict)
     ground: Ground = FEDERATED
     harmless: str = ""
+    needs: frozenset[str] = frozenset()
+
+    def among(self, datacenters: Sequence[str]) -> Drill:
+        """The same in a federation of these datacenters, the primary first: the fault is in its first secondary, or
+        in the primary. What else is right beside a cause in the primary is so of every secondary.
+        """
+        primary, first, *_ = datacenters
+
+        def renamed(named: Named, secondary: str) -> Named:
+            names = {"dc1": primary, "dc2": secondary}
+            return Named(named.check, " → ".join(names[each] for each in named.subject.split(" → ")))
+
+        everywhere = self.cause is not None and self.cause.subject == "dc1"
+        also = {
+            renamed(named, secondary): why
+            for named, why in self.also.items()
+            for secondary in (datacenters[1:] if everywhere else [first])
+        }
+        return replace(self, cause=self.cause and renamed(self.cause, first), also=also)
+
+    def unfit(self, servers: int, has: Iterable[str]) -> str:
+        """Why it cannot be held in a federation of so many servers a datacenter that has that of NEEDS; else empty."""
+        if not self.ground.federated:
+            return "it needs clusters with nothing in them"
+        if servers < self.ground.servers:
+            return f"it needs {self.ground.servers} servers in each datacenter"
+        missing = [each for each in NEEDS if each in self.needs and each not in set(has)]
+        return f"it needs {' and '.join(missing)}" if missing else ""
 
 
 _ALL = (
     # Gateways
     Drill("gateway-down", Named("gateway-registered", "dc2")),
     Drill("primary-gateway-down", Named("gateway-registered", "dc1")),
-    Drill("gateway-address-changed", Named("secret-complete", "dc1")),
+    Drill("gateway-address-changed", Named("secret-complete", "dc1"), needs=frozenset({PRIMARY_BALANCER})),
     Drill("stale-gateway-in-catalog", Named("stale-gateways", "dc1"), "01-primary-setup", "warning"),
-    Drill("tls-terminating-balancer", Named("gateway-from-primary", "dc1 → dc2")),
+    Drill(
+        "tls-terminating-balancer",
+        Named("gateway-from-primary", "dc1 → dc2"),
+        needs=frozenset({SECONDARY_BALANCER}),
+    ),
     Drill("firewall-drop", Named("gateway-from-secondary", "dc2 → dc1")),
     Drill(
         "load-balancer-pending",
@@ -91,12 +132,12 @@ _ALL = (
         None,
         harmless="the secret is known by its name; the label only helps who searches",
     ),
-    Drill("gossip-key-mismatch", Named("secret-copy", "dc2")),
+    Drill("gossip-key-mismatch", Named("secret-copy", "dc2"), needs=frozenset({GOSSIP})),
     Drill("expired-server-certificate", Named("server-certificate", "dc2")),
-    Drill("replication-token-revoked", Named("replication-token", "dc1")),
+    Drill("replication-token-revoked", Named("replication-token", "dc1"), needs=frozenset({ACLS})),
     # Settings
-    Drill("acls-off", Named("acl-replication", "dc2")),
-    Drill("api-url-unreachable", Named("auth-method", "dc2")),
+    Drill("acls-off", Named("acl-replication", "dc2"), needs=frozenset({ACLS})),
+    Drill("api-url-unreachable", Named("auth-method", "dc2"), needs=frozenset({ACLS})),
     Drill("proxy-defaults-missing", Named("proxy-defaults", "dc1")),
     # Servers
     Drill(

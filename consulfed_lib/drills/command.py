@@ -39,7 +39,7 @@ def drill(names: tuple[str, ...], only_list: bool, output: str) -> int:
         return 0
     from .run import hold
 
-    with _terminate_as_interrupt():
+    with terminate_as_interrupt():
         report = hold(drills, lambda line: click.echo(line, err=True))
     click.echo(
         json.dumps(report.data(), ensure_ascii=False, indent=2) if output == "json" else report.table()
@@ -67,6 +67,7 @@ def _listed(output: str) -> str:
                 "severity": each.severity,
                 "look": each.look,
                 "ground": each.ground._asdict(),
+                "needs": sorted(each.needs),
                 "also": {str(named): why for named, why in each.also.items()},
                 "harmless": each.harmless,
             }
@@ -83,7 +84,7 @@ def _listed(output: str) -> str:
 
 
 @contextmanager
-def _terminate_as_interrupt() -> Iterator[None]:
+def terminate_as_interrupt() -> Iterator[None]:
     """SIGTERM (a cancelled pipeline) ends it as Ctrl-C does: the sandbox is taken down."""
 
     def interrupt(*_: object) -> None:

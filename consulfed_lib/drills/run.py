@@ -7,12 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ..errors import ConsulfedError
 from ..results import Table, several
 from .catalogue import DRILLS, VERIFY, Drill, Ground
-from .ground import DrillSandbox, Tell, own_folder
+from .folders import Tell, own_folder
+from .ground import DrillSandbox, FederatedSandbox, home
 from .judge import LOOKS, Outcome, observe, until_well
 
 HEALTHY_LOOKS = 20
@@ -94,7 +95,7 @@ def hold(drills: Sequence[Drill], tell: Tell) -> Report:
     """
     report, start = Report(), time.monotonic()
     todo = HEALTHY_LOOKS if len(drills) == len(DRILLS) else LOOKS
-    with own_folder(tell) as folder:
+    with own_folder(home(), "a drill", tell) as folder:
         for number, (ground, group) in enumerate(groupby(sorted(drills, key=_ground), key=_ground)):
             with _Sandboxes(ground, folder / str(number), tell) as sandboxes:
                 if ground.federated:
@@ -108,8 +109,50 @@ def hold(drills: Sequence[Drill], tell: Tell) -> Report:
     return report
 
 
+def hold_on(sandbox: FederatedSandbox, drills: Sequence[Drill]) -> Report:
+    """Hold these drills on one sandbox that is federated, and stays. Where it is not well again after one of them, the
+    others are not held, and did not pass.
+    """
+    report, start, only = Report(), time.monotonic(), _Only(sandbox)
+    _look_at_what_is_well(sandbox, LOOKS, report)
+    for drill in drills:
+        if only.broken:
+            outcome = Outcome.begin(drill)
+            outcome.trouble = f"not held: the sandbox was not well again after {only.broken}"
+            report.outcomes.append(outcome)
+            continue
+        report.outcomes.append(_hold_one(drill, only))
+    report.seconds = time.monotonic() - start
+    return report
+
+
 def _ground(drill: Drill) -> Ground:
     return drill.ground
+
+
+class _Replaced(Protocol):
+    """Where a drill gets its sandbox from, and gives up one that it has left broken."""
+
+    tell: Tell
+
+    def whole(self) -> FederatedSandbox: ...
+
+    def give_up(self, fault: str = "") -> None: ...
+
+
+class _Only:
+    """A sandbox that is not replaced; `broken` is the fault that it was not well again after."""
+
+    def __init__(self, sandbox: FederatedSandbox):
+        self.tell = sandbox.tell
+        self.broken = ""
+        self._sandbox = sandbox
+
+    def whole(self) -> FederatedSandbox:
+        return self._sandbox
+
+    def give_up(self, fault: str = "") -> None:
+        self.broken = fault
 
 
 class _Sandboxes:
@@ -136,14 +179,14 @@ class _Sandboxes:
             self._sandbox.up()
         return self._sandbox
 
-    def give_up(self) -> None:
-        """Take it down."""
+    def give_up(self, fault: str = "") -> None:
+        """Take it down; the next drill gets a new one."""
         if self._sandbox is not None:
             self._sandbox.down()
             self._sandbox = None
 
 
-def _look_at_what_is_well(sandbox: DrillSandbox, looks: int, report: Report) -> None:
+def _look_at_what_is_well(sandbox: FederatedSandbox, looks: int, report: Report) -> None:
     for _ in range(looks):
         sight = sandbox.look(VERIFY)
         report.healthy += 1
@@ -156,7 +199,7 @@ def _look_at_what_is_well(sandbox: DrillSandbox, looks: int, report: Report) -> 
     )
 
 
-def _hold_one(drill: Drill, sandboxes: _Sandboxes) -> Outcome:
+def _hold_one(drill: Drill, sandboxes: _Replaced) -> Outcome:
     outcome, sandbox = Outcome.begin(drill), sandboxes.whole()
     looks = LOOKS if drill.ground.federated else 1  # a whole installation is tried for each of them
     try:
@@ -170,8 +213,8 @@ def _hold_one(drill: Drill, sandboxes: _Sandboxes) -> Outcome:
     except ConsulfedError as error:
         outcome.trouble = "; ".join(filter(None, (outcome.trouble, _words(error))))
     if outcome.recovered is None:
-        sandboxes.tell(f"{drill.fault}: the sandbox is not well again; the next drill gets a new one")
-        sandboxes.give_up()
+        sandboxes.tell(f"{drill.fault}: the sandbox is not well again, and no use to another drill")
+        sandboxes.give_up(drill.fault)
     elif not drill.ground.federated:
         sandboxes.give_up()  # it is federated now
     sandboxes.tell(_told(outcome))
@@ -182,16 +225,17 @@ def _words(error: ConsulfedError) -> str:
     return f"{type(error).__name__}: {error.found}"
 
 
-def _recover(sandbox: DrillSandbox, drill: Drill) -> float | None:
+def _recover(sandbox: FederatedSandbox, drill: Drill) -> float | None:
     """Seconds until all is well; what was not federated yet is, by the same runbook that stopped before."""
     if drill.ground.federated:
         return until_well(list(_looks(sandbox, drill)), drill, WELL_SECONDS)
+    assert isinstance(sandbox, DrillSandbox), "no other one is not federated"
     start = time.monotonic()
     sandbox.federate()
     return round(time.monotonic() - start, 1)
 
 
-def _looks(sandbox: DrillSandbox, drill: Drill) -> Iterator[Any]:
+def _looks(sandbox: FederatedSandbox, drill: Drill) -> Iterator[Any]:
     for where in dict.fromkeys((drill.look, VERIFY)):
         yield lambda where=where: sandbox.look(where)
 

@@ -18,8 +18,12 @@ from .secrets import hide, secrets_in
 from .words import sentence
 
 
-def load(path: str | Path) -> Federation:
-    """Read and check a params file. Raises ParamsError that lists every mistake."""
+def load(path: str | Path, contexts: bool = True) -> Federation:
+    """Read and check a params file. Raises ParamsError that lists every mistake.
+
+    Args:
+        contexts: whether the contexts are compared with those of the kubeconfig; else no kubeconfig is read.
+    """
     source = Path(path)
     try:
         text = source.read_text(encoding="utf-8")
@@ -41,7 +45,7 @@ def load(path: str | Path) -> Federation:
     if not isinstance(raw, dict):
         raise ParamsError(f"The params file {source} holds no parameters.", "see params/sandbox.yaml")
     _anchor(raw, source.resolve().parent)
-    return check(raw, str(source))
+    return check(raw, str(source), contexts)
 
 
 def _anchor(raw: dict[Any, Any], folder: Path) -> None:
@@ -80,7 +84,7 @@ def _injected(names: Mapping[str, Any]) -> list[str]:
     return []
 
 
-def check(raw: Mapping[Any, Any], source: str) -> Federation:
+def check(raw: Mapping[Any, Any], source: str, contexts: bool = True) -> Federation:
     """Check raw parameters from `source` (said in the error). Raises ParamsError that lists every mistake.
 
     A secret among them is a mistake, and no other mistake shows it.
@@ -92,7 +96,7 @@ def check(raw: Mapping[Any, Any], source: str) -> Federation:
     except ValidationError as error:
         mistakes += [sentence(dict(item)) for item in error.errors()]
     mistakes += cross_checks(raw)
-    mistakes += context_mistakes(raw)
+    mistakes += context_mistakes(raw) if contexts else []
     secrets = secrets_in(raw)
     mistakes = [hide(each, secrets) for each in mistakes] + [each.sentence for each in secrets]
     if mistakes or federation is None:

@@ -22,6 +22,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from contextlib import aclosing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,8 @@ RELEASE = NAMESPACE = "consul"
 GOSSIP_SECRET, GOSSIP_KEY = "consul-gossip", "key"
 """Where the gossip key of its own is, for the kinds that have one."""
 
-_OWN_GOSSIP_KEY = ("tls", "old-chart")
+OWN, GENERATED = "own", "generated"
+"""Where a gossip key comes from: a Secret of its owner's, or the chart."""
 
 OLD_VERSION = "1.8.16-sandbox"
 """The chart of `old-chart`: the same templates under an older version."""
@@ -54,26 +56,73 @@ HELM_SECONDS = 180
 READY_SECONDS = 60.0
 
 
+@dataclass(frozen=True)
+class Installation:
+    """How that Consul was installed.
+
+    Attributes:
+        gossip: OWN or GENERATED; empty: in the clear.
+        old: from an older version of the sandbox's chart.
+        servers: how many; 0: one on each node.
+        name: `global.name`; empty: not said.
+        fullname: what its objects' names begin with, as it follows from the names beside it.
+        secret, key: where the gossip key of its owner's is.
+    """
+
+    tls: bool = False
+    acls: bool = False
+    gossip: str = ""
+    old: bool = False
+    servers: int = 0
+    datacenter: str = "dc1"
+    domain: str = "consul"
+    namespace: str = NAMESPACE
+    release: str = RELEASE
+    name: str = "consul"
+    fullname: str = "consul"
+    fullname_override: str = ""
+    secret: str = GOSSIP_SECRET
+    key: str = GOSSIP_KEY
+
+
+KINDS = {
+    "plain": Installation(),
+    "tls": Installation(tls=True, gossip=OWN),
+    "acl": Installation(tls=True, acls=True, gossip=GENERATED),
+    "old-chart": Installation(tls=True, gossip=OWN, old=True),
+}
+
+
 def values(kind: str, servers: int) -> dict[str, Any]:
+    """What was given to Helm for one of the kinds."""
+    return values_of(KINDS[kind], servers)
+
+
+def values_of(of: Installation, servers: int) -> dict[str, Any]:
     """What was given to Helm: a few settings that matter for a federation, and many that do not.
 
     `limits: null` takes the chart's default away, `"4711"` is text, and `controller` is a key of charts before 1.0:
     each of them is easy to lose. That servers do not leave raft when they are stopped is as in charts of that time.
     """
     consul: dict[str, Any] = {
-        "name": "consul",
-        "datacenter": "dc1",
+        "datacenter": of.datacenter,
         "logLevel": "warn",
         "extraLabels": {"team": "platform"},
     }
-    if kind != "plain":
+    if of.name:
+        consul["name"] = of.name
+    if of.domain != "consul":
+        consul["domain"] = of.domain
+    if of.tls:
         consul["tls"] = {"enabled": True}
-    if kind == "acl":
+    if of.acls:
         consul["acls"] = {"manageSystemACLs": True}
+    if of.gossip == GENERATED:
         consul["gossipEncryption"] = {"autoGenerate": True}
-    if kind in _OWN_GOSSIP_KEY:
-        consul["gossipEncryption"] = {"secretName": GOSSIP_SECRET, "secretKey": GOSSIP_KEY}
+    if of.gossip == OWN:
+        consul["gossipEncryption"] = {"secretName": of.secret, "secretKey": of.key}
     return {
+        **({"fullnameOverride": of.fullname_override} if of.fullname_override else {}),
         "global": consul,
         "server": {
             "replicas": servers,
@@ -93,9 +142,10 @@ def values(kind: str, servers: int) -> dict[str, Any]:
 
 def params(kind: str) -> dict[str, Any]:
     """What of a params file is different for a first cluster with such a Consul."""
-    found: dict[str, Any] = {"acls": kind == "acl", "gossip_encryption": kind != "plain"}
-    if kind in _OWN_GOSSIP_KEY:
-        found["gossip_key"] = {"secret": GOSSIP_SECRET, "key": GOSSIP_KEY}
+    of = KINDS[kind]
+    found: dict[str, Any] = {"acls": of.acls, "gossip_encryption": bool(of.gossip)}
+    if of.gossip == OWN:
+        found["gossip_key"] = {"secret": of.secret, "key": of.key}
     return {**found, "upgrade": {"existing": True}}
 
 
@@ -109,46 +159,59 @@ def keys() -> dict[str, str]:
 
 
 def install(folder: Folder, shape: Shape, helm: Path, report: Report) -> None:
-    """Install it in the first cluster and fill it; returns when it serves. Does nothing where that was done already.
+    """Install the kind that the sandbox was asked for in the first cluster, and fill it; returns when it serves. Does
+    nothing where that was done already.
 
     Run again after it was cut off at any point it goes on from there: what is there stays. Raises SandboxError.
     """
     if folder.existing_file.exists():
         return
     kind = shape.existing
-    try:
-        asyncio.run(_install(folder, shape, helm, report))
-    except (KubeError, ConsulError, TimeoutError) as error:
-        raise SandboxError(
-            f"The Consul of `--existing {kind}` could not be set up: {error}.",
-            f"see {folder.log}, or run `consulfed sandbox down` and up again.",
-        ) from error
+    install_as(KINDS[kind], folder, shape, helm, folder.chart, report)
     write_json(folder.existing_file, {"kind": kind})
 
 
-async def _install(folder: Folder, shape: Shape, helm: Path, report: Report) -> None:
-    kind, first = shape.existing, shape.layout(folder.path).clusters[0]
-    async with _client(folder, first) as client:
-        await _apply(client, data.namespace(NAMESPACE))
-        if kind in _OWN_GOSSIP_KEY and await read_secret(client, NAMESPACE, GOSSIP_SECRET) is None:
-            key = base64.b64encode(secrets.token_bytes(32)).decode()
-            secret = data.secret(NAMESPACE, GOSSIP_SECRET, {GOSSIP_KEY: key})
-            await client.create("v1", "secrets", secret, NAMESPACE)
-        chart = _old_chart(folder) if kind == "old-chart" else folder.chart
-        report(f"{first.name}: installing a Consul that was there before ({kind})")
-        await asyncio.to_thread(_helm, folder, first, helm, chart, values(kind, shape.servers))
-        consul = await _consul(client, kind)
+def install_as(
+    of: Installation, folder: Folder, shape: Shape, helm: Path, chart: Path, report: Report
+) -> None:
+    """Install a Consul in the first cluster and fill it; returns when it serves. Raises SandboxError.
+
+    Args:
+        chart: its folder; of an old one it is the sandbox's.
+    """
+    try:
+        asyncio.run(_install(of, folder, shape, helm, chart, report))
+    except (KubeError, ConsulError, TimeoutError) as error:
+        raise SandboxError(
+            f"The Consul that is to be there already could not be set up: {error}.",
+            f"see {folder.log}, or run `consulfed sandbox down` and up again.",
+        ) from error
+
+
+async def _install(
+    of: Installation, folder: Folder, shape: Shape, helm: Path, chart: Path, report: Report
+) -> None:
+    first = shape.layout(folder.path).clusters[0]
+    async with client_of(folder, first) as client:
+        await apply(client, data.namespace(of.namespace))
+        if of.gossip == OWN:
+            await give_gossip_key(client, of.namespace, of.secret, of.key)
+        chart = _old_chart(folder) if of.old else chart
+        report(f"{first.name}: installing a Consul that was there before ({shape.existing or of.fullname})")
+        given = values_of(of, of.servers or shape.servers)
+        await asyncio.to_thread(_helm, of, folder, first, helm, chart, given)
+        consul = await _consul(client, of)
         try:
             await _fill(consul)
         finally:
             await consul.close()
         for item in data.shop():
-            await _apply(client, item)
+            await apply(client, item)
         await asyncio.wait_for(_until_ready(client), READY_SECONDS)
     report(f"{first.name}: Consul serves {len(keys())} keys, and a shop in the mesh")
 
 
-def _client(folder: Folder, cluster: ClusterLayout) -> KubeClient:
+def client_of(folder: Folder, cluster: ClusterLayout) -> KubeClient:
     """As the kubeconfig's administrator of that cluster."""
     config = yaml.safe_load(folder.kubeconfig.read_text())
     tokens = {user["name"]: user["user"]["token"] for user in config["users"]}
@@ -157,7 +220,14 @@ def _client(folder: Folder, cluster: ClusterLayout) -> KubeClient:
     return KubeClient(cluster.api_url, ca_pem, tokens[f"{cluster.context}-admin"], "kubectl")
 
 
-async def _apply(client: KubeClient, item: Object) -> None:
+async def give_gossip_key(client: KubeClient, namespace: str, name: str, key: str) -> None:
+    """A Secret with a fresh gossip key, where there is none of that name."""
+    if await read_secret(client, namespace, name) is None:
+        fresh = base64.b64encode(secrets.token_bytes(32)).decode()
+        await client.create("v1", "secrets", data.secret(namespace, name, {key: fresh}), namespace)
+
+
+async def apply(client: KubeClient, item: Object) -> None:
     """Create it; what is there already stays as it is."""
     namespace = item["metadata"].get("namespace")
     plural = data.plural(item["kind"])
@@ -175,17 +245,19 @@ def _old_chart(folder: Folder) -> Path:
     return chart
 
 
-def _helm(folder: Folder, cluster: ClusterLayout, helm: Path, chart: Path, given: dict[str, Any]) -> None:
+def _helm(
+    of: Installation, folder: Folder, cluster: ClusterLayout, helm: Path, chart: Path, given: dict[str, Any]
+) -> None:
     """`helm install` as a person would have typed it; one that was cut off is taken away first."""
     where = ["--kubeconfig", str(folder.kubeconfig), "--kube-context", f"{cluster.context}-admin"]
-    where += ["--namespace", NAMESPACE]
-    state = _run([str(helm), "status", RELEASE, "--output", "json", *where])
+    where += ["--namespace", of.namespace]
+    state = _run([str(helm), "status", of.release, "--output", "json", *where])
     status = json.loads(state.stdout)["info"]["status"] if state.returncode == 0 else ""
     if status == "deployed":
         return
     if status:
-        _run([str(helm), "uninstall", RELEASE, "--no-hooks", "--wait", *where])
-    command = [str(helm), "install", RELEASE, str(chart), "--values", "-", "--wait"]
+        _run([str(helm), "uninstall", of.release, "--no-hooks", "--wait", *where])
+    command = [str(helm), "install", of.release, str(chart), "--values", "-", "--wait"]
     command += ["--timeout", f"{HELM_SECONDS}s", *where]
     done = _run(command, yaml.safe_dump(given, sort_keys=False))
     if done.returncode:
@@ -201,19 +273,19 @@ def _run(command: list[str], stdin: str = "") -> subprocess.CompletedProcess[str
     )
 
 
-async def _consul(client: KubeClient, kind: str) -> ConsulApi:
+async def _consul(client: KubeClient, of: Installation) -> ConsulApi:
     """A client of its servers, as an administrator has one."""
 
     async def addresses() -> list[str]:
-        pods = await client.list("v1", "pods", NAMESPACE, label_selector="component=server")
+        pods = await client.list("v1", "pods", of.namespace, label_selector="component=server")
         return [pod["status"]["podIP"] for pod in pods if pod.get("status", {}).get("podIP")]
 
     ca, token = None, ""
-    if kind != "plain":
-        authority = await read_secret(client, NAMESPACE, "consul-ca-cert")
+    if of.tls:
+        authority = await read_secret(client, of.namespace, f"{of.fullname}-ca-cert")
         ca = (authority or {}).get("tls.crt", b"").decode()
-    if kind == "acl":
-        bootstrap = await read_secret(client, NAMESPACE, "consul-bootstrap-acl-token")
+    if of.acls:
+        bootstrap = await read_secret(client, of.namespace, f"{of.fullname}-bootstrap-acl-token")
         token = (bootstrap or {}).get("token", b"").decode()
     return ConsulApi(addresses, 8501 if ca else 8500, ca or None, "localhost", token, timeout=10.0)
 

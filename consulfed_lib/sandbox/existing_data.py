@@ -17,6 +17,7 @@ _ANNOTATION = "consul.hashicorp.com"
 
 _PLURALS = {
     "Namespace": "namespaces",
+    "ConfigMap": "configmaps",
     "Secret": "secrets",
     "ServiceAccount": "serviceaccounts",
     "Service": "services",
@@ -37,6 +38,14 @@ def namespace(name: str) -> dict[str, Any]:
 def secret(namespace: str, name: str, text: dict[str, str]) -> dict[str, Any]:
     metadata = {"name": name, "namespace": namespace}
     return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "Opaque", "stringData": text}
+
+
+def settings(kind: str, namespace: str, name: str, text: dict[str, str]) -> dict[str, Any]:
+    """A ConfigMap or a Secret of settings."""
+    if kind == "Secret":
+        return secret(namespace, name, text)
+    metadata = {"name": name, "namespace": namespace}
+    return {"apiVersion": "v1", "kind": kind, "metadata": metadata, "data": text}
 
 
 def registrations() -> list[dict[str, Any]]:

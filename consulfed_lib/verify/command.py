@@ -86,7 +86,7 @@ def verify(
     )
     from . import reports
 
-    report = _look(params)
+    report = look(params)
     while True:
         if prometheus:
             reports.write(prometheus, report.prometheus())
@@ -109,7 +109,7 @@ def verify(
     return 0
 
 
-def _look(params: Federation) -> Report:
+def look(params: Federation) -> Report:
     """One whole verification; its progress is told on standard error, so that standard output holds the report."""
     from ..steps import open_step
     from ..steps.verification import Verification
@@ -133,7 +133,7 @@ def _watched(params: Federation, before: Report) -> tuple[Report, list[str]]:
     was = before.verdicts()
     while True:
         nap(_PAUSE)
-        report = _look(params)
+        report = look(params)
         now = report.verdicts()
         changes = []
         for id, subject in now | was:

@@ -14,6 +14,7 @@ import pytest
 
 from consulfed_lib.drills import ground
 from consulfed_lib.drills.catalogue import DRILLS
+from consulfed_lib.drills.folders import own_folder
 from consulfed_lib.sandbox.state import Folder
 
 CHOSEN = ("stale-copy", "proxy-defaults-missing", "failed-job")
@@ -86,7 +87,7 @@ def test_a_killed_drills_sandbox_is_taken_down_by_the_next(
     supervisor = Folder(left).process()
     assert supervisor is not None
     told: list[str] = []
-    with ground.own_folder(told.append):
+    with own_folder(ground.home(), "a drill", told.append):
         assert not supervisor.alive
     assert "of a drill that was killed" in told[0]
     assert [each.name for each in ground.home().iterdir()] == [".lock"]
