@@ -37,7 +37,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "consulfed_lib.pipelines.command:pipeline",
         "Print a pipeline: plan, approval, apply, archive.",
     ),
-    "params": ("consulfed_lib.commands:params", "Check the parameters of a federation."),
+    "params": (
+        "consulfed_lib.form.command:params",
+        "Make a params file, check it, see what it leads to.",
+    ),
     "rbac": (
         "consulfed_lib.rbac.command:rbac",
         "Print the rights that the runbook needs, for kubectl apply.",
