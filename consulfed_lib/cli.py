@@ -41,6 +41,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "consulfed_lib.form.command:params",
         "Make a params file, check it, see what it leads to.",
     ),
+    "jupyter": ("consulfed_lib.lab:jupyter", "Open JupyterLab at the notebooks, and the sandbox with it."),
     "rbac": (
         "consulfed_lib.rbac.command:rbac",
         "Print the rights that the runbook needs, for kubectl apply.",

@@ -196,8 +196,9 @@ class Draft:
         """Every mistake with its place; none when the file may be written."""
         error = self.judgement().error
         lines = [*self._unread.values(), *(error.details or (error.found,) if error else ())]
-        lines += [f"{place}: a secret stood here and was taken out; put it into a Kubernetes Secret and name that"
-                  for place in hidden(self.raw)]  # fmt: skip
+        gone = "a secret stood here and was taken out; put it into a Kubernetes Secret and name that"
+        named = [line.partition(": ")[0] for line in lines]
+        lines += [f"{place}: {gone}" for place in hidden(self.raw) if place not in named]
         return [Mistake(line, self._place(line)) for line in lines]
 
     def _place(self, line: str) -> str:

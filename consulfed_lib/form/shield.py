@@ -17,13 +17,24 @@ def shielded(raw: Mapping[str, Any], found: list[Found]) -> dict[str, Any]:
         place, _, part = each.place.partition(": ")
         if part and not part.startswith(("`", "a key")):  # in a file of Helm values, which stands elsewhere
             continue
-        *steps, last = steps_of(place)
+        if place == "parameters":
+            shown = {key: value for key, value in shown.items() if each.value not in str(key)}
+            continue
+        steps = steps_of(place)
         holder: Any = shown
-        for step in steps:
-            holder = step_down(holder, step)
-        if step_down(holder, last) is not None:
-            holder[last] = HIDDEN
+        # A key with dots in it cannot be told from several ones: all below the last that is sure is hidden then.
+        while len(steps) > 1 and isinstance(step_down(holder, steps[0]), dict | list):
+            holder = step_down(holder, steps.pop(0))
+        if step_down(holder, steps[0]) is not None:
+            holder[steps[0]] = HIDDEN
+        else:
+            _hide_all(holder)
     return shown
+
+
+def _hide_all(holder: dict[Any, Any] | list[Any]) -> None:
+    for key in holder if isinstance(holder, dict) else range(len(holder)):
+        holder[key] = HIDDEN  # type: ignore[index]
 
 
 def hidden(value: Any, place: str = "") -> Iterator[str]:
