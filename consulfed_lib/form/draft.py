@@ -54,7 +54,7 @@ class Draft:
         self.file = file
         self._base = base or Seen(file, None)
         self._given = copy.deepcopy(self.raw)
-        self._unread: dict[str, str] = {}
+        self._unread: dict[str, list[str]] = {}
         self._taken: list[tuple[str, Found]] = []
         self._judged: tuple[Any, Judgement] | None = None
 
@@ -136,9 +136,9 @@ class Draft:
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             line = f"line {mark.line + 1} " if mark else ""
-            self._unread[place] = (
-                f"{place}: {line}is not YAML: {getattr(error, 'problem', '') or 'unreadable'}"
-            )
+            wrong = f"{place}: {line}is not YAML: {getattr(error, 'problem', '') or 'it cannot be parsed'}"
+            secrets = [f"{place}: looks like {each.looks}; {each.remedy}" for each in found]
+            self._unread[place] = [wrong, *secrets]
             self._note(found, place)
             return self.said(place)
         return {} if value is None else value
@@ -195,7 +195,10 @@ class Draft:
     def mistakes(self) -> list[Mistake]:
         """Every mistake with its place; none when the file may be written."""
         error = self.judgement().error
-        lines = [*self._unread.values(), *(error.details or (error.found,) if error else ())]
+        lines = [
+            *(each for unread in self._unread.values() for each in unread),
+            *(error.details or (error.found,) if error else ()),
+        ]
         gone = "a secret stood here and was taken out; put it into a Kubernetes Secret and name that"
         named = [line.partition(": ")[0] for line in lines]
         lines += [f"{place}: {gone}" for place in hidden(self.raw) if place not in named]

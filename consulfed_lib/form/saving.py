@@ -60,19 +60,25 @@ def save(text: str, base: Seen) -> Seen:
             if seen(file).content != base.content:
                 raise _changed(base)
             if base.content is None:
-                os.link(name, file)  # fails where a file came to be there in between
+                _put(name, base)
             else:
                 os.replace(name, file)
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(name)
-    except FileExistsError:
-        raise _changed(base) from None
     except OSError as error:
         raise ParamsError(
             f"{base.file} cannot be written: {error.strerror}.", "choose a folder that you may write to"
         ) from None
     return Seen(base.file, content)
+
+
+def _put(name: str, base: Seen) -> None:
+    """Give a new file its name, unless another one came to have it in between."""
+    try:
+        os.link(name, base.file.resolve())
+    except FileExistsError:
+        raise _changed(base) from None
 
 
 def _changed(base: Seen) -> ParamsError:
