@@ -17,7 +17,7 @@ from .contexts import Contexts, look
 from .draft import Draft
 from .fields import Field, federation_groups
 from .preview import commands, parameters_cell, values
-from .rows import STYLE, Row, block, note
+from .rows import STYLE, Row, Sections, block, note
 from .start import beginning
 
 _FIRST = ("federation", "reason", "change_id", "kubeconfig")
@@ -39,7 +39,6 @@ class Panel:
         self._servers = kubeconfig_servers(self._kubeconfig)
         self._given, self._new = given, draft.is_new
         self._due: asyncio.TimerHandle | None = None
-        self._rows: dict[str, Row] = {}
         self._clusters = ClusterRows(draft, self._soon)
         self._file = ipywidgets.Text(
             value=str(draft.file), description="File to write", style={"description_width": "17em"},
@@ -73,30 +72,30 @@ class Panel:
     def _parts(self) -> list[Any]:
         groups = federation_groups()
         top = groups[0].fields
-        first = [self._row(field) for field in top if field.place in _FIRST]
+        self._first = {field.place: self._row(field) for field in top if field.place in _FIRST}
         rest = [("Options", [field for field in top if field.place not in _FIRST])]
         rest += [(f"{group.place}: {group.help}", list(group.fields)) for group in groups[1:]]
-        options = ipywidgets.Accordion(
-            [ipywidgets.VBox([self._row(field) for field in fields]) for _, fields in rest],
-            titles=tuple(title for title, _ in rest),
-        )
-        options.add_class("consulfed-form-options")
+        self._options = Sections(rest, self._row, self.refresh)
+        self._options.box.add_class("consulfed-form-options")
         title = "<h4>{}</h4>".format
         return [
             ipywidgets.HTML(STYLE),
-            ipywidgets.HTML(title("Federation")), *first,
+            ipywidgets.HTML(title("Federation")), *(row.box for row in self._first.values()),
             ipywidgets.HTML(title("Clusters")), self._clusters.box, self._again,
-            ipywidgets.HTML(title("Options")), options,
+            ipywidgets.HTML(title("Options")), self._options.box,
             ipywidgets.HTML(title("Check and save")), self._messages, self._file,
             ipywidgets.HBox([self._save, self._reason]),
             ipywidgets.HTML(title("Preview")), self._preview,
             ipywidgets.HTML(title("The same without this form")), self._commands,
         ]  # fmt: skip
 
-    def _row(self, field: Field) -> Any:
-        row = Row(field, field.place, self.draft.value(field.place), partial(self._say, field.place))
-        self._rows[field.place] = row
-        return row.box
+    def _row(self, field: Field) -> Row:
+        return Row(field, field.place, self.draft.value(field.place), partial(self._say, field.place))
+
+    @property
+    def _rows(self) -> dict[str, Row]:
+        """The rows that are there by now."""
+        return self._first | self._options.rows
 
     # -- what somebody does -------------------------------------------------------------------------------------
 
@@ -153,9 +152,14 @@ class Panel:
             self._kubeconfig, self._servers = kubeconfig, servers
             self._offer()
         mistakes = self.draft.mistakes()
+
+        def sentences(place: str) -> list[str]:
+            return [each.sentence for each in mistakes if each.place == place]
+
+        self._options.wrong(sentences)
         for place, row in self._rows.items():
-            row.wrong([each.sentence for each in mistakes if each.place == place])
-            self._clean(place, row)
+            row.wrong(sentences(place))
+            row.keep_up(self.draft.value(place), partial(self.draft.clean, place))
         self._clusters.refresh(mistakes)
         self._messages.value = "<div role='status'>{}</div>".format(
             "".join(note("mistake", f"✘ {each.sentence}") for each in mistakes)
@@ -180,12 +184,6 @@ class Panel:
         if self.draft.is_new and self.draft.file.exists():
             return f"Save is off: {self.draft.file} is there already. Open that file, or give another name."
         return ""
-
-    def _clean(self, place: str, row: Row) -> None:
-        if isinstance(row.widget.value, str):
-            clean = self.draft.clean(place, row.widget.value)
-            if clean != row.widget.value:
-                row.show(clean)
 
     def _offer(self) -> None:
         """Ask the clusters of the kubeconfig; a new file in which no cluster was chosen begins anew for them."""
