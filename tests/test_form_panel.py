@@ -307,3 +307,15 @@ def test_in_jupyterlab_it_is_widgets(no_kubeconfig, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("consulfed_lib.steps.base.interactive", lambda mode: True)
     assert isinstance(FormPage().form(), ipywidgets.VBox)
+
+
+def test_nothing_that_is_typed_ends_in_a_traceback(filled):
+    """Half a path, half a name, a home folder of nobody, an API without TLS."""
+    filled["federation"].value = "a/b"
+    assert filled["File to write"].value.endswith("a-b.yaml")
+    filled["values_files"].value = "~nobody-of-this-name/x"
+    filled["kubeconfig"].value = "~nobody-of-this-name/x"
+    filled["File to write"].value = "~nobody-of-this-name/x" + "y" * 300
+    assert filled["Save"].disabled
+    filled["File to write"].value = ""
+    assert "values_files[0]" in filled.html("form-messages")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,6 +14,7 @@ import ipywidgets
 
 from ..errors import ConsulfedError
 from ..params import SANDBOX, kubeconfig_servers
+from ..params.files import home
 from .clusters import ClusterRows
 from .contexts import Contexts, look
 from .draft import Draft
@@ -23,6 +26,13 @@ from .start import beginning
 _FIRST = ("federation", "reason", "change_id", "kubeconfig")
 _PAUSE = 0.25
 """Seconds without a key being pressed after which is checked what was typed."""
+
+
+class _Form(ipywidgets.VBox):
+    """The form where it is displayed; as text it says where the same stands as text."""
+
+    def __repr__(self) -> str:
+        return "The form. Without widgets, the cells below say what it says."
 
 
 class Panel:
@@ -58,7 +68,7 @@ class Panel:
         self._commands = self._html("consulfed-form-commands")
         for button, name in ((self._save, "save"), (self._again, "again")):
             button.add_class(f"consulfed-form-{name}")
-        self.box = ipywidgets.VBox(self._parts())
+        self.box = _Form(self._parts())
         self.box.add_class("consulfed-form")
         self._clusters.offer(contexts)
         self.refresh()
@@ -108,13 +118,14 @@ class Panel:
     def _name_file(self, federation: str) -> None:
         """A new file is called as its federation, until somebody calls it something else."""
         self._file.unobserve(self._file_changed, names="value")
-        self._file.value = str(self.draft.file.with_name(f"{federation or 'new'}.yaml"))
+        name = re.sub(r"[^\w.-]+", "-", federation) or "new"
+        self._file.value = str(self.draft.file.with_name(f"{name}.yaml"))
         self._file.observe(self._file_changed, names="value")
         self.draft.file = Path(self._file.value)
 
     def _file_changed(self, change: Any) -> None:
         self._given = True
-        self.draft.file = Path(change["new"].strip() or "params.yaml").expanduser()
+        self.draft.file = home(change["new"].strip() or "params.yaml")
         self._soon()
 
     def _ask_again(self, _: Any) -> None:
@@ -181,7 +192,7 @@ class Panel:
                 if mistakes == 1
                 else f"Save is off: there are {mistakes} mistakes."
             )
-        if self.draft.is_new and self.draft.file.exists():
+        if self.draft.is_new and os.path.exists(self.draft.file):
             return f"Save is off: {self.draft.file} is there already. Open that file, or give another name."
         return ""
 
