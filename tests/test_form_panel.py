@@ -123,6 +123,14 @@ def test_save_is_off_while_something_is_wrong_and_says_why(fresh):
     assert "upper-case" in fresh.of_class("field-datacenter-of-two")[0].children[1].value
 
 
+def test_what_was_not_looked_at_is_told(filled):
+    """That nothing is wrong is said of what was checked; a chart is not fetched while somebody types."""
+    assert "skipped: the chart was not fetched here" in filled.html("form-messages")
+    filled["values"].value = "global: {image: hashicorp/consul}"
+    assert "warning: " in filled.html("form-messages")
+    assert not filled["Save"].disabled
+
+
 def test_a_second_primary_makes_the_first_a_secondary(filled):
     """Both roles are shown as they are, and names go with the clusters."""
     filled["Datacenter of two"].value = "dc2"

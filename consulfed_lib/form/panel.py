@@ -15,9 +15,10 @@ import ipywidgets
 from ..errors import ConsulfedError
 from ..params import SANDBOX, kubeconfig_servers
 from ..params.files import home
+from ..results import MARKS
 from .clusters import ClusterRows
 from .contexts import Contexts, look
-from .draft import Draft
+from .draft import Draft, Mistake
 from .fields import Field, federation_groups
 from .preview import commands, parameters_cell, values
 from .rows import STYLE, Row, Sections, block, note
@@ -133,6 +134,8 @@ class Panel:
         self.refresh()
 
     def _saved(self, _: Any) -> None:
+        if self._due:
+            self._due.cancel()  # what it would check, saving checks
         try:
             where = self.draft.save()
         except ConsulfedError as error:
@@ -172,10 +175,7 @@ class Panel:
             row.wrong(sentences(place))
             row.keep_up(self.draft.value(place), partial(self.draft.clean, place))
         self._clusters.refresh(mistakes)
-        self._messages.value = "<div role='status'>{}</div>".format(
-            "".join(note("mistake", f"✘ {each.sentence}") for each in mistakes)
-            or note("well", f"✔ {self.draft.file} is well: consulfed params check finds no mistake.")
-        )
+        self._messages.value = f"<div role='status'>{self._verdict(mistakes)}</div>"
         reason = self._why_not(len(mistakes))
         self._save.disabled = bool(reason)
         self._reason.value = note(
@@ -183,6 +183,14 @@ class Panel:
         )
         self._show_preview()
         self._commands.value = block(commands(self.draft.file), "commands")
+
+    def _verdict(self, mistakes: list[Mistake]) -> str:
+        """Every mistake; else that there is none, with what `params check` would warn of or could not look at."""
+        if mistakes:
+            return "".join(note("mistake", f"✘ {each.sentence}") for each in mistakes)
+        told = [each for each in self.draft.judgement().found if each.severity != "ok"]
+        lines = [note("fact", f"{MARKS[each.severity]} {each.severity}: {each.found}") for each in told]
+        return note("well", f"✔ No mistake is found in {self.draft.file}.") + "".join(lines)
 
     def _why_not(self, mistakes: int) -> str:
         """Why the file cannot be saved now; empty where it can."""
