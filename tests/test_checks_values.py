@@ -14,6 +14,7 @@ import yaml
 from consulfed_lib import helm, offline
 from consulfed_lib.checks.values import OFFLINE, Judged, chart_keys, look_at_values, look_with_chart
 from consulfed_lib.errors import ParamsError, ToolError
+from consulfed_lib.params import load
 
 HERE = Path(__file__).parent
 SANDBOX_FILE = HERE.parent / "params" / "sandbox.yaml"
@@ -149,7 +150,7 @@ BAD_VALUES = [
 def test_every_mistake_of_parameters_and_values_is_listed_at_once():
     """A person mends the file once; the parameters' part is the one that tests/test_params.py holds."""
     with pytest.raises(ParamsError) as of_parameters:
-        offline.load(BAD_FILE)
+        load(BAD_FILE)
     with pytest.raises(ParamsError) as caught:
         offline.checked(BAD_FILE, lambda _: None)
     details, parameters = list(caught.value.details), list(of_parameters.value.details)

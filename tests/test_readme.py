@@ -22,6 +22,8 @@ def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
     value = field.default
+    if value is None:
+        return "as above"
     if isinstance(value, BaseModel):
         return ""
     return f"`{str(value).lower() if isinstance(value, bool) else value}`" if value != "" else "empty"
@@ -30,8 +32,6 @@ def _default(field: FieldInfo) -> str:
 def _rows(model: type[BaseModel], prefix: str = "") -> list[str]:
     rows = []
     for name, field in model.model_fields.items():
-        if field.description is None:  # what overrides another parameter, and is described there
-            continue
         inner = field.annotation
         many = getattr(inner, "__origin__", None) is list
         inner = inner.__args__[0] if many else inner  # type: ignore[union-attr]

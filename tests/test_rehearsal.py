@@ -17,7 +17,15 @@ import yaml
 
 from consulfed_lib import cli, places, redact
 from consulfed_lib import params as parameters
-from consulfed_lib.drills.catalogue import ACLS, DRILLS, GOSSIP, PRIMARY_BALANCER, SECONDARY_BALANCER, Named
+from consulfed_lib.drills.catalogue import (
+    ACLS,
+    DRILLS,
+    GOSSIP,
+    PRIMARY_BALANCER,
+    SECONDARY_BALANCER,
+    Drill,
+    Named,
+)
 from consulfed_lib.drills.folders import keep, own_folder
 from consulfed_lib.drills.judge import Outcome as Held
 from consulfed_lib.drills.judge import Sight
@@ -549,12 +557,12 @@ def test_what_the_federation_has_not_no_drill_needs(
 
 def test_a_drill_is_about_the_datacenters_that_there_are() -> None:
     """Subjects have their names; what is right beside a cause in the primary is so of each secondary."""
-    token = DRILLS["replication-token-revoked"].among(["eu", "us", "lab"])
-    assert token.cause == Named("replication-token", "eu")
-    assert set(token.also) == {
-        Named("replication-token", "us"), Named("replication-token", "lab"),
-        Named("servers", "eu"), Named("servers", "us"), Named("servers", "lab"),
-    }  # fmt: skip
+    drill = Drill(
+        "x", Named("secret-complete", "dc1"), also={Named("servers", "dc1"): "", Named("servers", "dc2"): ""}
+    )
+    found = drill.among(["eu", "us", "lab"])
+    assert found.cause == Named("secret-complete", "eu")
+    assert set(found.also) == {Named("servers", each) for each in ("eu", "us", "lab")}
     assert DRILLS["firewall-drop"].among(["eu", "us", "lab"]).cause == Named(
         "gateway-from-secondary", "us → eu"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from ..errors import ParamsError
-from .files import UniqueKeys
+from .files import UniqueKeys, home
 from .mistakes import context_mistakes, cross_checks
 from .models import NOTEBOOK_NAMES, Federation
 from .secrets import hide, secrets_in
@@ -24,6 +25,11 @@ def load(path: str | Path, contexts: bool = True) -> Federation:
     Args:
         contexts: whether the contexts are compared with those of the kubeconfig; else no kubeconfig is read.
     """
+    return check(anchored(read(path), Path(path).resolve().parent), str(path), contexts)
+
+
+def read(path: str | Path) -> dict[Any, Any]:
+    """What stands in a params file, unchecked. Raises ParamsError where it holds no parameters."""
     source = Path(path)
     try:
         text = source.read_text(encoding="utf-8")
@@ -44,20 +50,20 @@ def load(path: str | Path, contexts: bool = True) -> Federation:
         ) from None
     if not isinstance(raw, dict):
         raise ParamsError(f"The params file {source} holds no parameters.", "see params/sandbox.yaml")
-    _anchor(raw, source.resolve().parent)
-    return check(raw, str(source), contexts)
+    return raw
 
 
-def _anchor(raw: dict[Any, Any], folder: Path) -> None:
-    """Relative `values_files` are meant from the params file, wherever the command or the notebook runs."""
-    secondaries = raw.get("secondaries")
-    holders = [raw, raw.get("primary"), *(secondaries if isinstance(secondaries, list) else [])]
+def anchored(raw: Mapping[Any, Any], folder: Path) -> dict[Any, Any]:
+    """The same with whole paths: relative `values_files` are meant from the params file's folder, wherever the command
+    or the notebook runs."""
+    found = copy.deepcopy(dict(raw))
+    secondaries = found.get("secondaries")
+    holders = [found, found.get("primary"), *(secondaries if isinstance(secondaries, list) else [])]
     for holder in holders:
         files = holder.get("values_files") if isinstance(holder, dict) else None
         if isinstance(files, list):
-            holder["values_files"] = [
-                str(folder / Path(f).expanduser()) if isinstance(f, str) else f for f in files
-            ]
+            holder["values_files"] = [str(folder / home(f)) if isinstance(f, str) else f for f in files]
+    return found
 
 
 def from_notebook(names: Mapping[str, Any]) -> Federation:

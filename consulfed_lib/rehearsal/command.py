@@ -108,7 +108,7 @@ def _rehearsed(
     from ..checks.values import look_at_values
     from ..drills.folders import keep as keep_folder
     from ..drills.folders import own_folder
-    from ..offline import refuse
+    from ..offline import refusal
     from ..sandbox import tools
     from .charts import find
     from .imitation import imitate, lowest_port, too_large
@@ -124,7 +124,8 @@ def _rehearsed(
             each.mkdir(mode=0o700)
         chart = find(params.chart, SANDBOX_CHART, fetched)
         missing = "the pinned chart cannot be had here"
-        refuse(look_at_values(params, chart.of_the_user, missing=missing), params_file)
+        if error := refusal(look_at_values(params, chart.of_the_user, missing=missing), params_file):
+            raise error
         imitation = imitate(params, chart, values, lowest_port())
         choice = choose(names, no_drills, imitation)
         tell(repr(imitation.rows))
