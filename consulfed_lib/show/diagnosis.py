@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from ..palette import INK, PANEL, STYLES
 from ..results import several
-from .verdict import INK, PANEL, STYLES
 
 _COMMAND = re.compile(
     r"(?:^|(?<=: )|(?<=\()|(?<=; ))"

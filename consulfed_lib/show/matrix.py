@@ -6,8 +6,8 @@ import html
 from collections.abc import Mapping, Sequence
 from itertools import permutations
 
-from ..results import Severity
-from .verdict import PAPER, Verdict, verdict
+from ..palette import PAPER, Severity
+from .verdict import Verdict, verdict
 
 _CORNER = "from \\ to"
 _UNBROKEN = "\u00a0"

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from .verdict import INK, PAPER
+from ..palette import INK, PAPER
 
 FONT = "Helvetica, Arial, 'DejaVu Sans', sans-serif"
 _NARROW, _WIDE = frozenset("iljtfrI.,:;|!'()[]/- "), frozenset("mwMW@%→✔✘█—…")
