@@ -46,9 +46,8 @@ ADDED, REMOVED = "rgba(46,160,67,.2)", "rgba(248,81,73,.2)"
 """Grounds of lines of a diff, under text of the theme's own colour: clear enough for it in a light and a dark theme."""
 
 YAML_COLOURS: Mapping[str, str] = {
-    "key": "var(--jp-mirror-editor-property-color,#0055aa)",
-    "text": "var(--jp-mirror-editor-string-color,#ba2121)",
-    "literal": "var(--jp-mirror-editor-keyword-color,#008000)",
+    "key": "var(--jp-mirror-editor-property-color,#05a)",
+    "literal": "var(--jp-mirror-editor-keyword-color,green)",
 }
 """What JupyterLab's own editor draws such words in, in each theme."""
 
