@@ -184,7 +184,7 @@ def test_an_interrupt_ends_a_cell_in_three_lines_and_it_goes_on(lab: Lab, part: 
     assert f"{part.capitalize()} of 01-primary-setup (dc1) was interrupted" in found
     assert ("1 created (switch)" in done) is (part == "apply")
     assert ("wait for light was begun" in done) is (part == "apply")
-    assert "run this cell again" in hint
+    assert "run the same again" in hint
     assert lab.run("step.held.clear()").error is None
     again = lab.run(f"step.{part}()", answer="dc1")
     assert again.error is None
