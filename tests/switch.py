@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 from consulfed_lib.params import Federation
 from consulfed_lib.results import Change, Changes, Finding
 from consulfed_lib.show import Text
@@ -56,7 +58,11 @@ class Switch(Step):
         return Change("switch", "dc1", outcome, "light")
 
     def wait_for_light(self) -> Change:
-        self.hold("apply")
+        """In a thread, as Helm is watched."""
+        with ThreadPoolExecutor(1) as pool:
+            seen = pool.submit(self.hold, "thread")
+            self.hold("apply")
+            seen.result()
         return Change("light", "dc1", "unchanged", "it shines")
 
     def look_after(self) -> list[Finding]:

@@ -300,7 +300,7 @@ def test_what_a_wait_sees_passes_the_guard(lab: Lab) -> None:
     secret = "c29tZXRoaW5nLXNlY3JldA-of-the-federation"
     lab.subshells = True
     lab.run(f"redact.register({secret[::-1]!r}[::-1].encode()); step = new(dry_run=False)")
-    lab.run("import threading; step.held = {'apply'}; step.state = " + repr(secret[::-1]) + "[::-1]")
+    lab.run("import threading; step.held = {'thread'}; step.state = " + repr(secret[::-1]) + "[::-1]")
     ran = lab.run(
         "threading.Timer(0.5, step.held.clear).start(); step.apply()",
         (asks, lambda: (lab.type_and_click(secret), lab.type_and_click("dc1"))),
