@@ -13,6 +13,7 @@ from consulfed_lib import steps
 from consulfed_lib.errors import ApplyError, ApprovalError, ParamsError, PreflightError, VerifyError
 from consulfed_lib.params import Federation
 from consulfed_lib.results import Change, Result
+from consulfed_lib.steps.base import Step
 
 from .switch import Switch
 
@@ -228,6 +229,21 @@ def test_nobody_is_asked_where_nothing_is_written_or_nobody_is_there(federation,
     """A dry run, and a run without a person."""
     Switch(federation(**({"dry_run": False} | given))).result()
     assert asked.questions == []
+
+
+def test_what_is_typed_is_the_name_of_what_is_written_to(federation) -> None:
+    """A datacenter's, so that nobody types one and changes another; the federation's where all are written to."""
+    named = {name: steps.open_step(name, federation()) for name in steps.NOTEBOOKS}
+    typed = {
+        name: step.name_to_type for name, step in named.items() if type(step).actions is not Step.actions
+    }
+    assert typed == {
+        "01-primary-setup": "dc1",
+        "02-secret-transfer": "dc2",
+        "03-secondary-setup": "dc2",
+        "05-cross-datacenter-traffic": "test",
+        "90-defederate": "dc2",
+    }
 
 
 def test_where_nobody_can_answer_nothing_is_written(federation, monkeypatch) -> None:
