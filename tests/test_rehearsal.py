@@ -39,6 +39,8 @@ from consulfed_lib.rehearsal.rehearse import DEFAULT, Rehearsal, choose
 from consulfed_lib.rehearsal.stage import SANDBOX_CHART, Stage, own_kubeconfig
 from consulfed_lib.rehearsal.words import HOWS, IMITATED, NOT_IMITATED, REPLACED, Row
 from consulfed_lib.sandbox.existing import GENERATED, OWN, Installation
+from consulfed_lib.sandbox.faults.world import Datacenter
+from consulfed_lib.sandbox.layout import ClusterLayout
 from consulfed_lib.values import primary_values, secondary_values
 from consulfed_lib.values.facts import ABSENT, get
 
@@ -569,6 +571,23 @@ def test_a_drill_is_about_the_datacenters_that_there_are() -> None:
     down = DRILLS["server-down"].among(["eu", "us", "lab"])
     assert set(down.also) == {Named("autopilot", "us")}
     assert DRILLS["api-server-slow"].among(["eu", "us"]).cause is None
+
+
+@pytest.mark.parametrize("volumes", [["mesh-federation"], [], ["ours"], ["ours", "mesh-federation"]])
+def test_a_fault_finds_the_federation_secret_beside_what_a_user_mounts(
+    volumes: list[str], tmp_path: Path
+) -> None:
+    """A secondary's servers mount the copy; ConfigMaps and Secrets of the user's own come before it."""
+    mounted: list[dict[str, Any]] = [{"name": "userconfig-settings", "configMap": {"name": "settings"}}]
+    mounted += [{"name": f"userconfig-{name}", "secret": {"secretName": name}} for name in volumes]
+    template = {"metadata": {"labels": {}}, "spec": {"volumes": mounted}}
+    servers = {
+        "metadata": {"namespace": "consul", "name": "consul-server"},
+        "spec": {"template": template},
+    }
+    kube: Any = None
+    dc = Datacenter(ClusterLayout(tmp_path, 77, 2, 1), kube, servers)
+    assert dc.secret.name == ("mesh-federation" if "mesh-federation" in volumes else "consul-federation")
 
 
 # -- What came of it --------------------------------------------------------------------------------------------------

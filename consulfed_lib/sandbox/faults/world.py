@@ -23,6 +23,9 @@ from ..state import Folder
 from .memory import Memory
 from .waiting import until
 
+_FEDERATION = "-federation"
+"""What the name of every federation secret ends in."""
+
 _OWN = (
     "uid",
     "resourceVersion",
@@ -85,10 +88,11 @@ class Datacenter:
     @property
     def secret(self) -> Ref:
         """The federation secret: in a secondary the copy whose server config its servers load."""
-        mounted = [
-            one["secret"]["secretName"] for one in self._volumes if one["name"].startswith("userconfig-")
-        ]
-        return self.ref("secrets", mounted[0] if mounted else "{}-federation")
+        volumes = [one for one in self._volumes if one["name"].startswith("userconfig-")]
+        names = [one["secret"]["secretName"] for one in volumes if "secret" in one]
+        # ConfigMaps and Secrets of the user's own may be mounted beside it.
+        mounted = [name for name in names if name.endswith(_FEDERATION)]
+        return self.ref("secrets", mounted[-1] if mounted else "{}" + _FEDERATION)
 
     @property
     def server_certificate(self) -> Ref:
