@@ -40,7 +40,7 @@ def tell(**said):
         wire.sendall(json.dumps({"pid": os.getpid(), **said}).encode() + b"\\n")
         wire.recv(1)
 """
-_KERNEL = (
+KERNEL = (
     _TELL
     + """
 def install():
@@ -80,6 +80,7 @@ if ASKED:
     install()
 """
 )
+"""What a kernel runs when it starts."""
 _HELM = (
     "#!{python} -SE\n"
     + _TELL
@@ -158,7 +159,7 @@ class Ground:
         for each in (startup, cache, programs, self.tmp):
             each.mkdir(parents=True)
         (cache / "bin").symlink_to(tools_folder())
-        (startup / "00-moments.py").write_text(_KERNEL)
+        (startup / "00-moments.py").write_text(KERNEL)
         helm = programs / "helm"
         helm.write_text(
             _HELM.replace("{python}", sys.executable).replace("{helm}", str(find_program("helm")))

@@ -42,6 +42,7 @@ from consulfed_lib.waiting import Seen, wait_for
 
 from .conftest import ROOT, Sandbox, leaks
 from .endstate import differences, state_of
+from .moments import KERNEL as TELLING
 from .moments import Ground, Moment, Run, Told, observed
 
 SETUP = [name for name in NOTEBOOKS if name not in ON_REQUEST]
@@ -75,7 +76,7 @@ class Federation:
     ground: Ground
     chance: random.Random
     killed: list[str] = field(default_factory=list)
-    values: dict[str, bytes] = field(default_factory=dict)
+    values: dict[str, bytes] = field(default_factory=dict, repr=False)
     pids: list[int] = field(default_factory=list)
     well: int = 0
     """Runs of `consulfed run` that came to their end."""
@@ -331,6 +332,49 @@ def test_every_action_of_every_notebook_is_a_moment(undisturbed: Undisturbed) ->
     assert {each.notebook for each in undisturbed.moments if each.part == "helm uninstall"} == {
         "90-defederate"
     }
+
+
+SMALL = """
+from consulfed_lib import params
+from consulfed_lib.results import Change, Changes
+from consulfed_lib.steps.base import Plan, Step
+
+class Small(Step):
+    subject = "dc1"
+    look_before = look_after = lambda self: []
+
+    def planned(self):
+        return Plan(Changes("", [Change("one", "dc1", "would create", "x")]))
+
+    def actions(self):
+        return [lambda: Change("one", "dc1", "created", "x"), lambda: Change("new", "dc1", "created", "y")]
+
+raw = {"federation": "test", "chart": {"version": "1.9.11"}, "primary": {"context": "one", "datacenter": "dc1"}}
+raw |= {"secondaries": [{"context": "two", "datacenter": "dc2"}], "dry_run": False}
+Small("small", params.check(raw, "the test")).result()
+"""
+
+
+def test_a_new_action_is_a_moment_by_itself(no_kubeconfig: None, tmp_path: Path) -> None:
+    """Nobody has to remember it: what `actions()` gives is told, with what came of it."""
+    command = [sys.executable, "-c", TELLING + SMALL]
+    with Run(Ground(tmp_path), dict(os.environ), command) as run:
+        told = [str(moment) for moment in observed(run) if moment.at != "within"]
+        assert run.process.wait() == 0, run.said
+    parts = ["result", "verify", "preflight", "action 1 of 2 (dc1: one)", "action 2 of 2 (dc1: new)"]
+    assert told == [*(f"small: before {part}" for part in parts), "small: after action 2 of 2 (dc1: new)"]
+
+
+def test_another_end_would_be_seen() -> None:
+    """Whatever is missing, new or otherwise than in the undisturbed run is named with its place."""
+    one = {"dc1": {"objects": ["Pod a: 1", "Pod b: 1"], "release": ["deployed"]}, "dc2": {"copy": True}}
+    assert differences(one, json.loads(json.dumps(one))) == []
+    other = {"dc1": {"objects": ["Pod a: 2", "Pod b: 1"], "release": None}, "dc2": {"copy": False}}
+    assert differences(one, other) == [
+        "/dc1/objects: gone ['Pod a: 1'], new ['Pod a: 2'], 2 before and 2 now",
+        "/dc1/release: ['deployed'], now None",
+        "/dc2/copy: True, now False",
+    ]
 
 
 # -- the kills ----------------------------------------------------------------------------------------------------
