@@ -388,7 +388,12 @@ def sample(undisturbed: Undisturbed, chance: random.Random) -> Hits:
     chosen = []
     for way in WAYS:
         those = [each for name in notebooks for each in undisturbed.of(name) if fits(each, way)]
-        chosen.append((chance.choice(those), way))
+        # Which parts take long differs from time to time; the same chance is to find the same part all the same.
+        moment, inside = chance.choice([each for each in those if each.at != "within"]), chance.random() < 0.5
+        same = (moment.notebook, moment.part, moment.nth)
+        within = [each for each in those if each.at == "within"]
+        long = [each for each in within if (each.notebook, each.part, each.nth) == same]
+        chosen.append((long[0] if long and inside and moment.at == "before" else moment, way))
     return sorted(chosen, key=lambda hit: undisturbed.moments.index(hit[0]))
 
 
