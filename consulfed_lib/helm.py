@@ -361,19 +361,39 @@ def runner_is_gone(label: str) -> bool:
     """
     machine, _, rest = label.partition(".")
     pid, _, started = rest.partition(".")
-    if not pid.isdigit() or machine != _machine():
+    if not pid.isdigit():
         return False
+    ours = _machine()
+    if machine != ours:  # no process outlives the start of its machine
+        known = ours.rpartition("-")[0]
+        return bool(known) and machine.startswith(f"{known}-")
     return int(pid) == os.getpid() or _start_time(int(pid)) != started
 
 
 def _machine() -> str:
-    """This boot of this machine, and its pids: pods of one Deployment differ in it however alike their names are."""
-    parts = [socket.gethostname()]
-    for read in (Path("/proc/sys/kernel/random/boot_id").read_text, lambda: os.readlink("/proc/self/ns/pid")):
-        try:
-            parts.append(read())
-        except OSError:  # no Linux: the host name must do
-            parts.append("")
+    """This boot of this machine, and its pids: pods of one Deployment differ in it however alike their names are.
+
+    `<machine>-<boot>` where the machine is known again after it was started anew; in a container, whose host may be
+    another one next time, `<boot>` alone.
+    """
+    host, space = socket.gethostname(), _read(lambda: os.readlink("/proc/self/ns/pid"))
+    boot = _digest(host, _read(Path("/proc/sys/kernel/random/boot_id").read_text), space)
+    id = _read(Path("/etc/machine-id").read_text) if space == _NO_CONTAINER else ""
+    return f"{_digest(host, id)}-{boot}" if id else boot
+
+
+_NO_CONTAINER = "pid:[4026531836]"
+"""The pid namespace that a machine starts with (PROC_PID_INIT_INO of Linux)."""
+
+
+def _read(read: Callable[[], str]) -> str:
+    try:
+        return read().strip()
+    except OSError:  # no Linux: the host name must do
+        return ""
+
+
+def _digest(*parts: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
 

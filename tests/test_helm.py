@@ -245,6 +245,23 @@ def test_a_runner_elsewhere_counts_as_alive(label):
     assert not runner_is_gone(label)
 
 
+@pytest.mark.parametrize(
+    ("space", "id", "is_gone"),
+    [("pid:[4026531836]", "one", True), ("pid:[4026531836]", "", False), ("pid:[4026532201]", "one", False)],
+)
+def test_a_runner_is_gone_when_its_machine_was_started_again(monkeypatch, space, id, is_gone):
+    """Where it is known to be the same one: a container has its name and its machine-id from an image."""
+    facts = {"/etc/machine-id": id, "/proc/sys/kernel/random/boot_id": "first"}
+    monkeypatch.setattr(Path, "read_text", lambda path: facts.get(str(path), "1 (x) S" + " 7" * 20))
+    monkeypatch.setattr(os, "readlink", lambda path: space)
+    label = runner_label(os.getppid())
+    assert not runner_is_gone(label)
+    facts["/proc/sys/kernel/random/boot_id"] = "second"
+    assert runner_is_gone(label) is is_gone
+    facts["/etc/machine-id"] = "another"
+    assert not runner_is_gone(label)
+
+
 @pytest.mark.parametrize("name", ["host", "Host.example.com", "-x-", "ünï", "h" * 70, "", "---"])
 def test_a_runners_label_is_one_that_kubernetes_takes(monkeypatch, name):
     """At most 63 characters, letters and digits at both ends; host names are anything."""

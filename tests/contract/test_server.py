@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import shutil
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -227,6 +228,35 @@ def test_a_snapshot_brings_everything_back(start: Start, tmp_path: Path) -> None
             )
             assert code == 201
             assert review["status"]["userInfo"]["username"] == "system:serviceaccount:default:a"
+
+    run(scene)
+
+
+def test_what_was_answered_outlives_a_kill(start: Start, tmp_path: Path) -> None:
+    """Each write is on disk before it is answered, a deletion too, with the mode of a snapshot; a write that was cut
+    off in the middle is none, and what the snapshot has already is not done again."""
+    here, there = tmp_path / "here.json", tmp_path / "there.json"
+    journal = here.with_suffix(".journal")
+
+    async def scene() -> None:
+        async with start(snapshot=here) as call:
+            for name in ("kept", "gone"):
+                assert (await call("POST", MAPS, config_map(name)))[0] == 201
+            stale = journal.read_bytes()
+            assert journal.stat().st_mode & 0o777 == 0o600
+            await call("DELETE", f"{MAPS}/gone")
+            # As they lie there after a kill: within a second, no snapshot has any of this.
+            shutil.copy(here, there)
+            there.with_suffix(".journal").write_bytes(journal.read_bytes() + b'[99999,true,"","conf')
+            revision = call.server.store.revision
+        assert not journal.exists()
+        async with start(snapshot=there) as call:
+            assert call.server.store.revision == revision
+            assert (await call("GET", f"{MAPS}/kept"))[0] == 200
+            assert (await call("GET", f"{MAPS}/gone"))[0] == 404
+        journal.write_bytes(stale)
+        async with start(snapshot=here) as call:
+            assert (await call("GET", f"{MAPS}/gone"))[0] == 404
 
     run(scene)
 

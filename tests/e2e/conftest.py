@@ -132,10 +132,11 @@ class Sandbox:
         return values
 
 
-def leaks(folder: Path, values: dict[str, bytes]) -> list[str]:
-    """`file: name of the secret` for each value that stands in a file of the folder, in any encoding."""
+def leaks(folder: Path, values: dict[str, bytes], since: float = 0.0) -> list[str]:
+    """`file: name of the secret` for each value that stands in a file of the folder, in any encoding; of files that
+    were written since then."""
     found = []
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.stat().st_mtime >= since):
         text = path.read_text(encoding="utf-8", errors="replace")
         found += [
             f"{path.name}: {name}"

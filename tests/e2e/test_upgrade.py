@@ -8,12 +8,15 @@ from __future__ import annotations
 import base64
 import json
 import shutil
+import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from consulfed_lib.places import find_program
@@ -22,6 +25,7 @@ from consulfed_lib.sandbox import existing
 
 from .client import Client, Result, servers_of
 from .conftest import Sandbox
+from .moments import Ground, Run
 
 DC1 = "sandbox-dc1"
 NAMESPACE = ("-n", "consul")
@@ -139,41 +143,39 @@ def assert_follows(sandbox: Sandbox, moved: Path) -> None:
     assert not set(before.values()) & set(server_pods(sandbox, "sandbox-dc2").values())
 
 
-def run_killed_after(sandbox: Sandbox, params: Path, said: str) -> bool:
-    """01, killed with its kernel and Helm right after it said these words; whether it did not come to its end."""
+def killed_at_the_next_action(
+    sandbox: Sandbox, params: Path, ground: Ground, hit: set[tuple[str, int]]
+) -> bool:
+    """01, killed with its kernel and its Helm right after the first thing that it did and no run before it was killed
+    at; false: there was none left, and it came to its end."""
     command = [sys.executable, "-m", "consulfed_lib.cli", "run", str(params), "--apply", "--only", "01"]
-    process = subprocess.Popen(
-        [*command, "--records", str(sandbox.records)],
-        env=sandbox.env, cwd=sandbox.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1,
-    )  # fmt: skip
-    assert process.stdout is not None
-    for line in process.stdout:
-        if said in line:
-            process.kill()
-            break
-    process.stdout.read()
-    return process.wait() != 0
+    with Run(ground, sandbox.env, [*command, "--records", str(sandbox.records)]) as run:
+        done: Counter[str] = Counter()
+        for told in run:
+            what = told.part if told.part == "helm upgrade" else told.row[1] if told.row else ""
+            done[what] += 1
+            told.go()
+            if what and (what, done[what]) not in hit:
+                hit.add((what, done[what]))
+                run.process.kill()
+        assert run.process.wait() in (0, -signal.SIGKILL), run.said
+        return run.process.returncode != 0
 
 
-def test_killed_after_every_action_it_goes_on(new_sandbox: Callable[..., Sandbox]) -> None:
+def test_killed_after_every_action_it_goes_on(
+    new_sandbox: Callable[..., Sandbox], tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """With a Consul of three servers whose TLS is on: each run is killed one action later, and the client loses
     nothing; the end is that of an undisturbed run."""
     sandbox = new_sandbox(servers=3, existing="tls")
-    params = params_of(sandbox)
+    params, ground = params_of(sandbox), Ground(tmp_path_factory.mktemp("ground"))
     dry = sandbox.run(params, "--only", "01")
     assert dry.returncode == 0, dry.stderr
-    moments = [
-        "helm upgrade consul:",
-        *(f"dc1: stage: changed: {n} of 3" for n in (1, 2, 3)),
-        "dc1: ready:",
-        "dc1: federation-secret:",
-        "dc1: proxy-defaults:",
-    ]
+    hit: set[tuple[str, int]] = set()
     with Client(servers_of(sandbox, DC1)) as client:
-        killed = [run_killed_after(sandbox, params, said) for said in moments]
-        done = sandbox.run(params, "--apply", "--only", "01")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert all(killed[:-1])
+        while killed_at_the_next_action(sandbox, params, ground, hit):
+            pass
+    assert {("helm upgrade", 1), *(("stage", n) for n in (1, 2, 3)), ("proxy-defaults", 1)} <= hit
     assert_served(client.result)
     assert_kept(sandbox, "tls", 3)
     assert values(sandbox)["global"]["federation"] == {"enabled": True, "createFederationSecret": True}
