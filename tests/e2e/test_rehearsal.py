@@ -25,6 +25,7 @@ PARAMS: dict[str, Any] = {
     "chart": {"ref": "nowhere/consul", "version": "1.9.11"},
     "acls": False,
     "mesh_gateway": {"service": "NodePort", "node_port": 30443},
+    "verification": {"latency": 0},
     "values": {"server": {"storageClass": "gp3"}, "global": {"logLevel": "debug"}},
     "primary": {"context": SHOP, "datacenter": "eu-west", "namespace": "mesh"},
     "secondaries": [
