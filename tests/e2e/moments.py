@@ -304,6 +304,6 @@ def observed(run: Run) -> list[Moment]:
         seconds = (after.time if after else ended) - told.time
         moment = (told.notebook, told.part)
         found.append(Moment(*moment, "before", told.nth, seconds, what))
-        if seconds >= LONG:
+        if seconds >= LONG and told.part != "result":  # with the result a notebook is at its end
             found.append(Moment(*moment, "within", told.nth, seconds, what))
     return found

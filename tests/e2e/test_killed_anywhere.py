@@ -58,7 +58,7 @@ KERNEL, RUNNER, PAPERMILL, HELM, API, MACHINE = WAYS = (
 that runs on the machine; or an API server is away for some seconds."""
 SUCCESS = {"planned", "applied", "unchanged", "verified"}
 EVERY = bool(os.environ.get("CONSULFED_EVERY_MOMENT"))
-"""Whether every moment is tried in every way: three quarters of an hour."""
+"""Whether every moment is tried in every way: hours."""
 AWAY, AWAY_LONG = 3.0, 30.0
 """Seconds for which an API server is away; for the long ones in each notebook's longest part."""
 
@@ -123,7 +123,7 @@ class Federation:
     # -- hit ----------------------------------------------------------------------------------------------------
 
     def hit(self, moment: Moment, way: str, away: float = AWAY) -> bool:
-        """Run one notebook and hit it at that moment; whether it came to that moment at all."""
+        """Run one notebook and hit it at that moment; whether it came to that, and did not end before."""
         with self.start(moment.notebook, way) as run:
             told = run.until(moment)
             if told is None:
@@ -140,8 +140,10 @@ class Federation:
             self.strike(run, told, held, way, family, away)
             code = run.process.wait(180)
             assert psutil.wait_procs(family, timeout=10)[1] == [], self.story(run)
+        came = code != 0 or way in (API, HELM)
+        assert came or moment.at == "within", f"it was not hit\n{self.story(run)}"
         self.look_at(run, way, code)
-        return True
+        return came
 
     def strike(
         self, run: Run, told: Told, held: Told | None, way: str, family: list[psutil.Process], away: float
@@ -223,10 +225,9 @@ class Federation:
 
     def look_at(self, run: Run, way: str, code: int) -> None:
         """What was killed says nowhere that it succeeded, and shows no secret and no traceback of ours."""
-        assert code != 0 or way in (API, HELM), f"it was not hit\n{self.story(run)}"
         assert code not in (ConsulfedError.exit_code, LeakError.exit_code), self.story(run)
         self.pids.append(run.process.pid)
-        self.well += code == 0
+        self.well += code == 0 and way != PAPERMILL
         if way != PAPERMILL:
             assert "Traceback" not in run.said, self.story(run)
         self.see_no_success(run, code)
@@ -235,7 +236,7 @@ class Federation:
     def see_no_success(self, run: Run, code: int) -> None:
         alone = run.folder / "out.ipynb"
         with suppress(FileNotFoundError, ValueError):  # papermill had not begun, or had begun to write
-            assert read_result(alone) is None, self.story(run)
+            assert code == 0 or read_result(alone) is None, self.story(run)
         records = [
             path
             for path in (self.sandbox.records / "sandbox").glob("[0-9]*")
@@ -436,8 +437,8 @@ def test_killed_anywhere_it_goes_on_to_the_same_end(
     began = time.monotonic()
     came = walk(one, undisturbed, hits)
     print(f"{came} of {len(hits)} moments came ({way}), {time.monotonic() - began:.0f} s")
-    if way not in (API, HELM):  # what rides over, or is done, has nothing left to be hit
-        assert came >= len([hit for hit in hits if hit[1] not in (API, HELM)])
+    # What rides over, or is done already, has nothing left to be hit; a part may be over sooner than it was.
+    assert came >= sum(way not in (API, HELM) and moment.at != "within" for moment, way in hits)
     assert claims(one.sandbox) == one.well
     assert [left for pid in one.pids for left in Path("/dev/shm").glob(f"consulfed-run-{pid}-*")] == []
 
