@@ -30,9 +30,15 @@ def secret_complete(
         return
     secret = find(primary, params)
     live = live_addresses(primary, of.namespace, params.fullname(of), params.gateway(of))
-    wrong = faults(secret, params, live)
+    wrong = faults(secret, params, live or None)
     yield from _said(self, subject, wrong)
-    if not wrong:
+    if not live:  # that no gateway runs, or has an address, is the gateway's own checks to say
+        yield self.warning(
+            subject,
+            f"no gateway has an address now, with which the secret's could be compared: {listed(secret.gateways())}",
+            "see what is said of the gateways; run this again when one has an address",
+        )
+    elif not wrong:
         yield self.ok(
             subject,
             f"{len(secret.data)} keys, CA and key belong together, gateway {listed(secret.gateways())}",

@@ -102,8 +102,7 @@ class Drill:
 _ALL = (
     # Gateways
     Drill("gateway-down", Named("gateway-registered", "dc2")),
-    # Behind node ports gateways that do not run have no address: there the secret's is called stale instead.
-    Drill("primary-gateway-down", Named("gateway-registered", "dc1"), needs=frozenset({PRIMARY_BALANCER})),
+    Drill("primary-gateway-down", Named("gateway-registered", "dc1")),
     Drill("gateway-address-changed", Named("secret-complete", "dc1"), needs=frozenset({PRIMARY_BALANCER})),
     Drill("stale-gateway-in-catalog", Named("stale-gateways", "dc1"), "01-primary-setup", "warning"),
     Drill(
