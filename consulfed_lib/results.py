@@ -7,21 +7,18 @@ from __future__ import annotations
 
 import html
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import groupby
-from typing import Any, Literal
+from typing import Any
 
-Severity = Literal["ok", "warning", "error", "skipped"]
-MARKS: dict[str, str] = {
-    "ok": "✔", "warning": "!", "error": "✘", "skipped": "–",
-    "unchanged": "=", "created": "+", "changed": "~", "deleted": "−",
-    "would create": "+", "would change": "~", "would delete": "−", "would restart": "↻", "waits": "…",
-}  # fmt: skip
-"""A sign beside each word, because colour alone is lost in print and for many readers."""
+from .palette import MARKS, Severity
+from .tables import Table, pairs
 
-_COLOURS = {"ok": "#1a7f37", "warning": "#9a6700", "error": "#cf222e", "skipped": "#6e7781"}
+__all__ = [
+    "MARKS", "Change", "Changes", "Finding", "Findings", "Result", "Severity", "Table", "count", "now", "several",
+]  # fmt: skip
 
 
 def now() -> str:
@@ -77,92 +74,6 @@ class Change:
     @property
     def wrote(self) -> bool:
         return self.outcome in {"created", "changed", "deleted"}
-
-
-class Table:
-    """Rows of one dataclass with a title: plain text for the log, HTML for the notebook, JSON for the record.
-
-    Attributes:
-        about: what a machine should know beside the rows; people see it elsewhere.
-    """
-
-    MIME = "application/vnd.consulfed.table+json"
-    columns: Sequence[str] = ()
-    kind = "rows"
-
-    def __init__(self, title: str, rows: Iterable[Any] = ()):
-        self.title = title
-        self.rows = list(rows)
-        self.about: dict[str, Any] = {}
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self.rows)
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def data(self) -> list[dict[str, Any]]:
-        return [asdict(row) for row in self.rows]
-
-    def frame(self) -> Any:
-        """The rows as a pandas DataFrame, for who wants to filter and sort them."""
-        import pandas
-
-        return pandas.DataFrame(self.data(), columns=list(self.columns))
-
-    def summary(self) -> str:
-        return f"{len(self.rows)} rows"
-
-    def _shown(self) -> list[str]:
-        """The columns in which any row has something to say."""
-        return [column for column in self.columns if any(self._cell(row, column) for row in self.rows)]
-
-    def _rows_shown(self) -> list[Any]:
-        """The rows as people see them; machines get all of them (`data`)."""
-        return self.rows
-
-    def _cell(self, row: Any, column: str) -> str:
-        value = getattr(row, column)
-        if column in {"severity", "outcome"}:
-            return f"{MARKS.get(value, '')} {value}".strip()
-        if isinstance(value, float):
-            return f"{value:.1f}" if value else ""
-        return str(value)
-
-    def __repr__(self) -> str:
-        head = f"{self.title}: {self.summary()}"
-        if not self.rows:
-            return head
-        columns = self._shown()
-        cells = [[self._cell(row, column) for column in columns] for row in self._rows_shown()]
-        widths = [max(len(c), *(len(line[i]) for line in cells)) for i, c in enumerate(columns[:-1])]
-        lines = [
-            "  ".join([*(c.ljust(w) for c, w in zip(line, widths, strict=False)), line[-1]]).rstrip()
-            for line in [columns, *cells]
-        ]
-        return "\n".join([head, *lines])
-
-    def _repr_html_(self) -> str:
-        def cell(row: Any, column: str) -> str:
-            style = "text-align:left"
-            if column in {"severity", "outcome"}:
-                style += ";white-space:nowrap"
-            if column == "severity":
-                style += f";font-weight:600;color:{_COLOURS[row.severity]}"
-            return f'<td style="{style}">{html.escape(self._cell(row, column))}</td>'
-
-        columns = self._shown()
-        head = "".join(f'<th style="text-align:left">{html.escape(c)}</th>' for c in columns)
-        body = "".join(
-            f"<tr>{''.join(cell(row, column) for column in columns)}</tr>" for row in self._rows_shown()
-        )
-        return f"<p><b>{html.escape(self.title)}</b>: {html.escape(self.summary())}</p>" + (
-            f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>" if self.rows else ""
-        )
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        data = {"title": self.title, "kind": self.kind, "rows": self.data(), **self.about}
-        return {"text/plain": repr(self), "text/html": self._repr_html_(), self.MIME: data}
 
 
 def several(number: int, word: str) -> str:
@@ -286,17 +197,13 @@ class Result:
         )
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        rows = "".join(
-            f'<tr><th style="text-align:left">{html.escape(k)}</th>'
-            f'<td style="text-align:left">{html.escape(str(v))}</td></tr>'
-            for k, v in {
-                "outcome": self.outcome, "federation": self.federation, "subject": self.subject,
-                "checks": len(self.checks), "changes": count(self.changes),
-                **self.facts, "seconds": f"{self.seconds:.1f}",
-            }.items()
-        )  # fmt: skip
+        rows = {
+            "outcome": self.outcome, "federation": self.federation, "subject": self.subject,
+            "checks": len(self.checks), "changes": count(self.changes),
+            **self.facts, "seconds": f"{self.seconds:.1f}",
+        }  # fmt: skip
         return {
             "text/plain": repr(self),
-            "text/html": f"<p><b>{html.escape(self.notebook)}</b></p><table>{rows}</table>",
+            "text/html": pairs(rows, f"<b>{html.escape(self.notebook)}</b>", "consulfed-result"),
             self.MIME: self.data(),
         }

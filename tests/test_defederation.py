@@ -26,7 +26,14 @@ from consulfed_lib.checks.leaving import (
     tell,
 )
 from consulfed_lib.checks.target import Target
-from consulfed_lib.errors import ApplyError, ClusterError, ParamsError, VerifyError, WaitTimeoutError
+from consulfed_lib.errors import (
+    ApplyError,
+    ApprovalError,
+    ClusterError,
+    ParamsError,
+    VerifyError,
+    WaitTimeoutError,
+)
 from consulfed_lib.helm import Helm
 from consulfed_lib.leaving import ALIVE, FAILED, LEAVING, LEFT, Accounts, Thing
 from consulfed_lib.params import Federation
@@ -691,7 +698,7 @@ def test_a_person_may_type_its_name(leave, monkeypatch, typed, outcome):
     if outcome:
         assert step.result().outcome == outcome
     else:
-        with pytest.raises(ParamsError):
+        with pytest.raises(ApprovalError, match="not dc2; nothing was written"):
             step.apply()
     assert len(asked) == 1
     leave(mode="interactive", confirm="dc2").apply()

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from consulfed_lib.palette import STYLES
 from consulfed_lib.record import page
 from consulfed_lib.results import MARKS
 from consulfed_lib.show import (
@@ -25,7 +26,6 @@ from consulfed_lib.show import (
     latencies,
 )
 from consulfed_lib.show.svg import Rect, text_width
-from consulfed_lib.show.verdict import STYLES
 
 NASTY = "<script>alert(1)</script> & \"quoted\" 'twice'"
 SVG = "{http://www.w3.org/2000/svg}"

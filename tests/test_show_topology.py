@@ -12,10 +12,10 @@ from xml.etree import ElementTree
 
 import pytest
 
+from consulfed_lib.palette import STYLES
 from consulfed_lib.record import page
 from consulfed_lib.show import Topology, Verdict, svg, verdict
 from consulfed_lib.show.svg import Rect, shortened, text_width
-from consulfed_lib.show.verdict import STYLES
 
 NASTY = "<script>alert(1)</script> & \"quoted\" 'twice' %22 #1"
 SVG = "{http://www.w3.org/2000/svg}"

@@ -84,5 +84,8 @@ def run_together(calls: Iterable[Callable[[], list[Finding]]]) -> list[Finding]:
     calls = list(calls)
     if not calls:
         return []
-    with ThreadPoolExecutor(max_workers=min(16, len(calls))) as pool:
+    pool = ThreadPoolExecutor(max_workers=min(16, len(calls)))
+    try:
         return [finding for found in pool.map(lambda call: call(), calls) for finding in found]
+    finally:  # who interrupts does not wait for looks that nobody needs any more
+        pool.shutdown(wait=False, cancel_futures=True)

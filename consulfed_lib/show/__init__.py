@@ -7,7 +7,9 @@ Each says in a log, as plain text, what it shows in a notebook.
 from .diagnosis import Diagnosis, Trouble
 from .latencies import Latencies, Latency
 from .matrix import Matrix
-from .text import Diff, Page, Text, as_yaml, diff, display
+from .progress import Progress
+from .svg import Picture
+from .text import Diff, Page, Text, Yaml, as_yaml, diff, display
 from .timeline import Expiry, Timeline
 from .topology import Topology
 from .verdict import Verdict
@@ -20,11 +22,14 @@ __all__ = [
     "Latency",
     "Matrix",
     "Page",
+    "Picture",
+    "Progress",
     "Text",
     "Timeline",
     "Topology",
     "Trouble",
     "Verdict",
+    "Yaml",
     "as_yaml",
     "diff",
     "display",

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from ..palette import INK, PANEL, STYLES
 from ..results import several
-from .verdict import INK, PANEL, STYLES
 
 _COMMAND = re.compile(
     r"(?:^|(?<=: )|(?<=\()|(?<=; ))"
@@ -129,7 +129,8 @@ class Diagnosis:
             for heading, words in rows
         )
         return (
-            f'<section style="border-left:6px solid {style.colour};padding-left:10px;margin:0 0 14px 0">'
+            f'<section class="consulfed-trouble" style="border-left:6px solid {style.colour};padding-left:10px;'
+            'margin:0 0 14px 0">'
             f"<p><b>{number}. ✘ {html.escape(trouble.id)}</b> ({html.escape(trouble.subject)})</p>"
             f"<table>{body}</table></section>"
         )

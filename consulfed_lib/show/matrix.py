@@ -6,8 +6,8 @@ import html
 from collections.abc import Mapping, Sequence
 from itertools import permutations
 
-from ..results import Severity
-from .verdict import PAPER, Verdict, verdict
+from ..palette import PAPER, Severity
+from .verdict import Verdict, verdict
 
 _CORNER = "from \\ to"
 _UNBROKEN = "\u00a0"
@@ -94,7 +94,8 @@ class Matrix:
         )
         return (
             f"<p><b>{self.title}</b>: {self.summary()}; on the diagonal each datacenter by itself</p>"
-            f'<table style="border-collapse:separate;border-spacing:2px"><caption style="{left}">'
+            '<table class="consulfed-matrix" style="border-collapse:separate;border-spacing:2px">'
+            f'<caption style="{left}">'
             "Row: from; column: to</caption>"
             f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
         )

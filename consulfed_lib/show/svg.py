@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from .verdict import INK, PAPER
+from ..palette import INK, PAPER
 
 FONT = "Helvetica, Arial, 'DejaVu Sans', sans-serif"
 _NARROW, _WIDE = frozenset("iljtfrI.,:;|!'()[]/- "), frozenset("mwMW@%→✔✘█—…")
@@ -159,8 +159,8 @@ class Picture(ABC):
         said = html.escape(repr(self))
         source = "data:image/svg+xml;charset=utf-8," + quote(drawn, safe=_SOURCE_SAFE)
         return (
-            f'<img role="img" alt="{said}" src="{source}" style="width:100%;max-width:{width:.0f}px;height:auto;'
-            f'background-color:{PAPER}"/>'
+            f'<img class="consulfed-picture" role="img" alt="{said}" src="{source}"'
+            f' style="width:100%;max-width:{width:.0f}px;height:auto;background-color:{PAPER}"/>'
             f"<details><summary>{html.escape(self.title)} in words</summary>"
             f'<pre style="white-space:pre;overflow-x:auto">{said}</pre></details>'
         )

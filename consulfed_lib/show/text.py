@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import difflib
 import html
+from itertools import groupby
 from typing import Any
 
 import yaml
 
+from ..palette import ADDED, EDGE, REMOVED, YAML_COLOURS
+from ..redact import scrub
+
 _PRE = (
-    "border:1px solid #d0d7de;padding:8px;overflow-x:auto;white-space:pre;font-family:monospace;font-size:12px;"
+    f"border:1px solid {EDGE};padding:8px;overflow-x:auto;white-space:pre;font-family:monospace;font-size:12px;"
     "line-height:1.4;text-align:left"
 )
 
 
 class Text:
-    """A block of text under a title: values, a transcript."""
+    """A block of text under a title: a transcript, directions."""
+
+    kind = "text"
 
     def __init__(self, title: str, text: str):
         self.title = title
@@ -25,21 +31,63 @@ class Text:
         return f"{self.title}\n{self.text}"
 
     def _repr_html_(self) -> str:
-        return f'<p><b>{html.escape(self.title)}</b></p><pre style="{_PRE}">{self._body()}</pre>'
+        title = html.escape(self.title)
+        # Whoever has no mouse must be able to reach what is wider than the page: the arrow keys then move it.
+        return (
+            f'<p><b>{title}</b></p><pre class="consulfed-{self.kind}" role="region" aria-label="{title}"'
+            f' tabindex="0" style="{_PRE}">{self._body()}</pre>'
+        )
 
     def _body(self) -> str:
         return html.escape(self.text)
 
 
+class Yaml(Text):
+    """YAML with its keys, numbers and truth values in colours of the theme's editor."""
+
+    kind = "yaml"
+
+    def _body(self) -> str:
+        """Marks in the middle of a secret would hide it from the guard; it is looked for before they are set."""
+        from pygments.lexers.data import YamlLexer
+
+        tokens = YamlLexer(stripnl=False, ensurenl=False).get_tokens(scrub(self.text))
+        pieces = []
+        for colour, group in groupby(tokens, lambda token: _colour(str(token[0]), token[1])):
+            words = html.escape("".join(text for _, text in group))
+            pieces.append(f'<span style="color:{colour}">{words}</span>' if colour else words)
+        return "".join(pieces)
+
+
+def _colour(token: str, text: str) -> str:
+    """Of a token of YAML; empty: that of all text."""
+    if token.startswith("Token.Name.Tag"):
+        return YAML_COLOURS["key"]
+    if token.startswith("Token.Literal.Scalar"):
+        kind = yaml.SafeLoader("").resolve(yaml.ScalarNode, text, (True, False))
+        return "" if kind == "tag:yaml.org,2002:str" else YAML_COLOURS["literal"]
+    return ""
+
+
 class Diff(Text):
     """A unified diff; its signs tell as much as its colours."""
 
+    kind = "diff"
+
     def _body(self) -> str:
-        colours = {"+": "#1a7f37", "-": "#cf222e", "@": "#6e7781"}
-        return "\n".join(
-            f'<span style="color:{colours.get(line[:1], "inherit")}">{html.escape(line)}</span>'
-            for line in self.text.splitlines()
-        )
+        return "\n".join(_marked(line) for line in scrub(self.text).splitlines())
+
+
+def _marked(line: str) -> str:
+    """A line of a diff: text in the theme's colour on a ground that any theme shines through."""
+    words = html.escape(line)
+    if line.startswith(("+++", "---", "@@")):
+        return f"<b>{words}</b>"
+    if line.startswith("+"):
+        return f'<ins style="text-decoration:none;background-color:{ADDED}">{words}</ins>'
+    if line.startswith("-"):
+        return f'<del style="text-decoration:none;background-color:{REMOVED}">{words}</del>'
+    return words
 
 
 class Page:

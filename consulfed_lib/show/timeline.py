@@ -7,9 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from ..results import MARKS, Severity
+from ..palette import FAINT, INK, MARKS, STYLES, Severity, Style
 from .svg import Picture, Rect, box, line, shortened, text, text_width
-from .verdict import FAINT, INK, STYLES, Style
 
 _BAR = 32
 _SIZE, _ROW = 12.0, 22.0

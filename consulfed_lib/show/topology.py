@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import permutations
 from typing import NamedTuple
 
-from ..results import Severity
+from ..palette import FAINT, INK, PANEL, PAPER, STYLES, Severity
 from .layout import Anchor, Unit, arrange, label_places, link
 from .svg import Picture, Point, Rect, around, box, line, shortened, text, text_width
-from .verdict import FAINT, INK, PANEL, PAPER, STYLES, Verdict, verdict
+from .verdict import Verdict, verdict
 
 _NAME: Sequence[float] = (14.0, 12.0, 11.0, 10.0)
 _SMALL, _TINY = 12.0, 11.0

@@ -2,34 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
-from ..results import MARKS, Severity
-
-
-class Style(NamedTuple):
-    """How a severity is drawn: text and line, the ground behind the text, an SVG dash pattern, a CSS border, a word."""
-
-    colour: str
-    ground: str
-    dashes: str
-    border: str
-    word: str
-
-
-STYLES: Mapping[Severity, Style] = {
-    "ok": Style("#176f30", "#eaf6ec", "", "1px solid", "ok"),
-    "error": Style("#b3151f", "#fdeced", "8 4", "3px solid", "BROKEN"),
-    "warning": Style("#7a5200", "#fff6dd", "10 3 2 3", "2px dashed", "warning"),
-    "skipped": Style("#57606a", "#f1f2f4", "2 4", "2px dotted", "not proven"),
-}
-"""Each colour has a contrast of 5 : 1 or more with its ground and with white."""
-
-INK, FAINT, PAPER, PANEL = "#1f2328", "#57606a", "#ffffff", "#f6f8fa"
-"""Text, text beside it, the ground of a picture, the ground of a box. A picture brings its own ground with it, because
-a theme's may be dark."""
+from ..palette import MARKS, STYLES, Severity, Style
 
 
 @dataclass(frozen=True)

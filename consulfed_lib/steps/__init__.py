@@ -15,8 +15,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .. import params as parameters
-from .. import redact
+from .. import presence, redact, waiting
+from ..durations import Durations
 from ..errors import ParamsError
+from ..show import Progress
 
 if TYPE_CHECKING:
     from ..params import Federation
@@ -48,7 +50,16 @@ def open(notebook: str, names: Mapping[str, Any]) -> Step:
     redact.install()
     if notebook not in NOTEBOOKS:
         raise ParamsError(f"There is no notebook {notebook!r}.", f"one of: {', '.join(NOTEBOOKS)}")
-    return open_step(notebook, parameters.from_notebook(names))
+    return begin(open_step(notebook, parameters.from_notebook(names)))
+
+
+def begin(step: Step) -> Step:
+    """From now on cells run the parts of this step, and what they wait for is shown as its parameters say."""
+    step.in_notebook = True
+    presence.note(presence.interactive(step.params.mode))
+    durations = Durations(step.params.federation)
+    waiting.tell_by(Progress(durations, step.picture) if presence.somebody() else waiting.Log(durations.note))
+    return step
 
 
 def open_step(notebook: str, params: Federation) -> Step:

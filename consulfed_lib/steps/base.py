@@ -14,16 +14,19 @@ from typing import Any
 from .. import __version__
 from ..checks import run_together
 from ..cluster import Cluster
-from ..errors import ClusterError, PreflightError, ToolError, VerifyError
+from ..errors import ApprovalError, ClusterError, PreflightError, ToolError, VerifyError
 from ..helm import Charts
 from ..identity import identity
 from ..params import Cluster as ClusterParams
 from ..params import Federation
 from ..places import whoami
 from ..plans import Document, Item, item_of
+from ..presence import interactive
 from ..results import Change, Changes, Finding, Findings, Result, now
-from ..show import Page, Text, as_yaml, display
+from ..show import Page, Picture, Text, Yaml, as_yaml, display
 from .approval import Approval
+from .confirmation import ask
+from .parts import forget, part
 
 Action = Callable[[], Change]
 
@@ -71,7 +74,13 @@ class Plan(Page):
 class Step(ABC):
     """A notebook's work. Subclasses fill in `look_before`, `planned`, `actions` and `look_after`.
 
-    Each part runs what has to come before it if that has not run yet, so that cells may be run in any order.
+    Each part runs what has to come before it if that has not run yet, so that cells may be run in any order. One that
+    is run again looks at the world again, and so does what comes after it.
+
+    Attributes:
+        running: the part that runs now; empty: none.
+        done: what it has done so far; `doing`: what it does now.
+        in_notebook: whether its parts are run by cells, in which an interrupt is the end of a cell and of nothing else.
     """
 
     everywhere = False
@@ -86,8 +95,13 @@ class Step(ABC):
         self.identities: dict[str, dict[str, str]] = {}
         self._started, self._began = time.monotonic(), now()
         self._clusters: dict[str, Cluster] = {}
+        self.running, self.doing = "", ""
+        self.done: list[Change] = []
+        self.in_notebook = False
+        self._stopped = False
         self._before: Findings | None = None
         self._plan: Plan | None = None
+        self._plan_shown = False
         self._changes: Changes | None = None
         self._after: Findings | None = None
 
@@ -122,11 +136,24 @@ class Step(ABC):
         """Whether a run under the very approval that is given has begun the change already."""
         return False
 
+    def picture(self, seen: Mapping[str, str]) -> Picture | None:
+        """What is drawn while it waits, from what its waits have seen (what is waited for → state); None: nothing."""
+        return None
+
+    @property
+    def name_to_type(self) -> str:
+        """What a person types before it is written to."""
+        return self.subject
+
     # -- called by notebooks ------------------------------------------------------------------------------------
 
+    @part
     def preflight(self) -> Findings:
         """Look before anything is written. Raises PreflightError with every finding that stops the run, and
         ApprovalError where an approval is needed and none is given."""
+        if self._before is not None:
+            self._renew()
+            self.facts = {}
         self.approval.demand()
         self._before = Findings(f"Preflight of {self.subject}", self.look_before())
         self._identify()
@@ -140,12 +167,22 @@ class Step(ABC):
             )
         return self._before
 
+    @part
     def plan(self) -> Plan:
         """What would change. Nothing is written."""
-        if self._before is None:
+        if self._plan is not None:
+            self._renew()
+        if self._before is None or self._before.errors:
             self.preflight()
         self._plan = self.compute()
+        self._plan_shown = self.running == "plan"
         return self._plan
+
+    def _renew(self) -> None:
+        """Forget what follows from the world as it was."""
+        forget(self)
+        self._plan = self._changes = self._after = None
+        self._stopped = False
 
     def compute(self) -> Plan:
         """The plan for the world as it is now, whether it is ready for it or not."""
@@ -154,8 +191,11 @@ class Step(ABC):
         plan.seal(Document(self.notebook, self.subject, clusters, plan.items, plan.values))
         return plan
 
+    @part
     def apply(self) -> Changes:
         """Make the changes; in a dry run, say so and write nothing."""
+        if self._changes is not None or self._stopped:
+            self._renew()
         plan = self._plan or self.plan()
         if not plan.changes.rows:  # a notebook that only reads
             self._changes = plan.changes
@@ -167,19 +207,46 @@ class Step(ABC):
             )
             self._changes = plan.changes
             return self._changes
-        plan = self._approved(plan)
-        rows: list[Change] = []
+        self._approved(self._confirmed(plan))
+        self._changes = self._act()
+        return self._changes
+
+    def _act(self) -> Changes:
+        """All actions, one after another."""
+        self._stopped = True
         try:
             for action in self.actions():
+                self.doing = _name(action)
                 row = timed(action)
-                rows.append(row)
+                self.done.append(row)
                 print(f"{row.subject}: {row.id}: {row.outcome}: {row.what} ({row.seconds:.1f} s)")
         except BaseException:
             # The record of a change that stopped half way must say what was done, and how to undo it.
-            display(Changes(f"Changes in {self.subject}, as far as they came", rows))
+            display(Changes(f"Changes in {self.subject}, as far as they came", self.done))
             raise
-        self._changes = Changes(f"Changes in {self.subject}", rows)
-        return self._changes
+        self._stopped, self.doing = False, ""
+        return Changes(f"Changes in {self.subject}", self.done)
+
+    def _confirmed(self, plan: Plan) -> Plan:
+        """The plan, once a person who is there has confirmed it. Raises ApprovalError where it is not confirmed, or
+        where something else would be done by then."""
+        if not plan.changes.pending or not interactive(self.params.mode):
+            return plan
+        if not self._plan_shown:
+            display(plan)
+        pending = [row for row in plan.changes if row.outcome != "unchanged"]
+        display(Changes(f"To be applied in {self.subject}", pending))
+        ask(self.name_to_type)
+        self._plan = now = self.compute()
+        assert plan.document is not None
+        assert now.document is not None
+        if now.document.digest != plan.document.digest:
+            display(now)
+            raise ApprovalError(
+                f"What {self.notebook} would do now is not what was confirmed; it wrote nothing.",
+                "look at the plan above, which is that of now; then run this cell again",
+            )
+        return now
 
     def _approved(self, plan: Plan) -> Plan:
         """The plan of this moment, which may be acted on. Raises ApprovalError where it is not what was approved."""
@@ -190,6 +257,7 @@ class Step(ABC):
         self.approval.hold(plan.document, self.begun())
         return plan
 
+    @part
     def verify(self) -> Findings:
         """Look at the world again. Raises VerifyError with everything that is not as it should be."""
         if self._changes is None:
@@ -219,6 +287,7 @@ class Step(ABC):
             [f"{f.id} ({f.subject}): {f.found}" for f in after.errors],
         )
 
+    @part
     def result(self) -> Result:
         """The end of the notebook, for a person and for a machine."""
         after = self._after if self._after is not None else self.verify()
@@ -287,7 +356,7 @@ class Step(ABC):
         return "\n".join(f"{name}: {value}" for name, value in self._header().items())
 
     def _repr_html_(self) -> str:
-        return Text(f"{self.notebook}: {self.subject}", as_yaml(self._header()))._repr_html_()
+        return Yaml(f"{self.notebook}: {self.subject}", as_yaml(self._header()))._repr_html_()
 
     def _writes(self) -> str:
         if type(self).actions is Step.actions:
@@ -313,16 +382,10 @@ class Step(ABC):
         }
 
 
-def interactive(mode: str) -> bool:
-    """Whether a person is there: a front end that takes input. It changes what is shown, never what is done."""
-    if mode != "auto":
-        return mode == "interactive"
-    try:
-        from IPython import get_ipython
-
-        return bool(get_ipython().get_parent()["content"]["allow_stdin"])
-    except (ImportError, AttributeError, KeyError, TypeError):
-        return False
+def _name(action: Action) -> str:
+    """What an action does, in words: `wait_until_ready`, and a partial of it, is "wait until ready"."""
+    called = action.func if isinstance(action, partial) else action
+    return getattr(called, "__name__", "an action").strip("_").replace("_", " ")
 
 
 def timed(action: Action) -> Change:

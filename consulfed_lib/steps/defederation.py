@@ -28,11 +28,13 @@ from ..checks.target import Target
 from ..errors import ParamsError, VerifyError
 from ..params import Cluster as ClusterParams
 from ..params import Federation
+from ..presence import interactive
 from ..results import Change, Changes, Finding, Findings
 from ..secret import find
-from .base import Action, Plan, Step, interactive
+from .base import Action, Plan, Step
 from .connect import datacenter, server_pod_ready
 from .departure import Departure
+from .parts import part
 from .removal import Known, Removal
 from .verification import Verification
 
@@ -127,24 +129,17 @@ class Defederation(Step):
 
     # -- apply --------------------------------------------------------------------------------------------------
 
-    def apply(self) -> Changes:
-        """Raises ParamsError, with nothing written, where the datacenter's name was not given."""
-        plan = self._plan or self.plan()
-        if plan.changes.pending and not self.params.dry_run:
-            self._demand_confirmation()
-        return super().apply()
-
-    def _demand_confirmation(self) -> None:
+    def _confirmed(self, plan: Plan) -> Plan:
+        """The parameters may give the name, or a person who is there. Raises ParamsError where neither is so."""
         given = self.params.leave.confirm
-        if not given and interactive(self.params.mode):
-            given = input(
-                f"Type the name of the datacenter that leaves the federation, {self.subject}: "
-            ).strip()
-        if given != self.subject:
+        if not plan.changes.pending or given == self.subject:
+            return plan
+        if given or not interactive(self.params.mode):
             raise ParamsError(
                 f"{self.subject} would leave the federation, and leave.confirm is {given!r}; nothing was written.",
                 f'if that is meant, give its name in the parameters: leave: {{confirm: "{self.subject}"}}',
             )
+        return super()._confirmed(plan)
 
     def actions(self) -> list[Action]:
         assert self._known is not None  # there is a plan before anything is done
@@ -183,6 +178,7 @@ class Defederation(Step):
         self.versions |= {key: value for key, value in proof.versions.items() if key not in self.versions}
         return found
 
+    @part
     def verify(self) -> Findings:
         """Raises VerifyError also where a check could not look: what was not seen is not proven."""
         after = super().verify()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from .. import helm
+from .. import helm, presence
 from ..canonical import digest
 from ..checks import Check, check
 from ..checks.addresses import last_warning
@@ -21,8 +23,8 @@ from ..params import Cluster as ClusterParams
 from ..params import Federation
 from ..plans import Item, item_of
 from ..results import Change, Changes, Finding
-from ..show import Diff, Text, as_yaml
-from ..waiting import Seen, wait_for
+from ..show import Diff, Yaml, as_yaml
+from ..waiting import Seen, Watcher, teller, wait_for
 from .base import Action, Plan
 from .objects import Objects
 from .trouble import pod_trouble
@@ -100,7 +102,7 @@ class Installation:
         other = [*map(item_of, more), *(item for _, item in also)]
         more = [*more, *(row for row, _ in also)]
         found, title = self.release(), f"Plan for {self.of.datacenter} ({self.of.context})"
-        values = Text(f"Helm values of {self.of.datacenter}", as_yaml(dict(self.values)))
+        values = Yaml(f"Helm values of {self.of.datacenter}", as_yaml(dict(self.values)))
         namespace = namespace_row(self.cluster, self.of, self.namespace_by)
         items = [item_of(namespace, by=self.namespace_by, what=self.namespace)]
         if self.is_installed(found):
@@ -193,15 +195,16 @@ class Installation:
         chart = self.params.chart
         print(f"{subject}: helm upgrade --install {self.of.release} {chart.ref} --version {chart.version} …")
         timeout = self.params.timeouts.install
-        helm.Helm(self.cluster).upgrade(
-            self.of.release,
-            self.namespace,
-            chart,
-            self.values,
-            timeout,
-            self._tell_progress,
-            approval=self.approval,
-        )
+        with self.telling() as tell_progress:
+            helm.Helm(self.cluster).upgrade(
+                self.of.release,
+                self.namespace,
+                chart,
+                self.values,
+                timeout,
+                tell_progress,
+                approval=self.approval,
+            )
         after = self.release()
         if not self._is_deployed(after):
             raise ApplyError(
@@ -294,7 +297,28 @@ class Installation:
     def _watched(self) -> list[str]:
         return [resource_path(r, self.namespace) for r in ("statefulsets", "deployments", "services", "jobs")]
 
-    def _tell_progress(self, ended: threading.Event) -> str:
+    @contextmanager
+    def telling(self, doing: str = "Helm") -> Iterator[Callable[[threading.Event], str]]:
+        """What tells the progress while Helm runs: in lines, or as one of the waits that are shown."""
+        start, what = time.monotonic(), f"{self.of.datacenter}: {doing}"
+        watcher = teller().begin(what, self.params.timeouts.install) if presence.somebody() else None
+        last = ""
+
+        def tell(ended: threading.Event) -> str:
+            nonlocal last
+            last = self._tell_progress(ended, watcher, start)
+            return last
+
+        try:
+            yield tell
+        except BaseException:
+            if watcher:
+                watcher.gave_up()
+            raise
+        if watcher:
+            watcher.done(last or "done", time.monotonic() - start)
+
+    def _tell_progress(self, ended: threading.Event, watcher: Watcher | None, start: float) -> str:
         """Tells each new state while Helm runs; returns the last one, for the error if Helm fails."""
         told: list[str] = []
         with self.cluster.watching(*self._watched()) as bell:
@@ -304,7 +328,9 @@ class Installation:
                 except ClusterError as error:
                     parts = [error.found]
                 news = [part for part in parts if part not in told]
-                if news:
+                if watcher:
+                    watcher.saw(", ".join(parts), time.monotonic() - start)
+                elif news:
                     print(f"  {self.of.datacenter}: {', '.join(news)}")
                 told = parts
                 bell.wait(0.5)

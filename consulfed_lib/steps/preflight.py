@@ -14,6 +14,7 @@ from ..results import Changes, Finding, Findings
 from . import open_step
 from .approval import AGAIN
 from .base import Plan, Step
+from .parts import part
 
 
 class Preflight(Step):
@@ -29,6 +30,7 @@ class Preflight(Step):
     def look_before(self) -> list[Finding]:
         return look_with_chart(self.params) + look_at_clusters(self.params)
 
+    @part
     def preflight(self) -> Findings:
         """Look, and hold what every notebook would do against the approved plan before the first of them writes.
 

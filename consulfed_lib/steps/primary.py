@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 
 from ..adoption import installed as installed_before
@@ -18,9 +19,11 @@ from ..results import Change, Finding
 from ..secret import find, read
 from ..secret.faults import mended_by_helm
 from ..servers import servers_of
+from ..show import Topology
 from ..values import primary_values
 from ..waiting import Seen, wait_for
 from .base import Action, Plan, Step
+from .coming_up import coming_up
 from .connect import datacenter
 from .gate import gate
 from .install import Installation, installed
@@ -80,6 +83,9 @@ class PrimarySetup(Step):
     def planned(self) -> Plan:
         stale = self._stale().planned()
         return self.installation.plan([*([stale] if stale else []), self.proxy_defaults.planned()])
+
+    def picture(self, seen: Mapping[str, str]) -> Topology:
+        return coming_up(self.params, seen)
 
     def changed_clusters(self) -> list[ClusterParams]:
         return [self.of]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 
 from ..checks.federation import Datacenter, node_health
@@ -15,9 +16,11 @@ from ..helm import Charts
 from ..params import Cluster as ClusterParams
 from ..results import Change, Finding
 from ..secret import find, read
+from ..show import Topology
 from ..values import secondary_values
 from ..waiting import Seen, wait_for
 from .base import Action, Plan, Step
+from .coming_up import coming_up
 from .connect import datacenter
 from .gate import gate
 from .install import Installation, installed
@@ -93,6 +96,9 @@ class SecondarySetup(Step):
                 "none is there yet that could have been started otherwise",
             )
         return restart.apply()
+
+    def picture(self, seen: Mapping[str, str]) -> Topology:
+        return coming_up(self.params, seen)
 
     def changed_clusters(self) -> list[ClusterParams]:
         return [self.of]

@@ -40,6 +40,10 @@ class Traffic(Step):
     def subject(self) -> str:
         return f"federation {self.params.federation}"
 
+    @property
+    def name_to_type(self) -> str:
+        return self.params.federation
+
     @cached_property
     def trial(self) -> Trial:
         secret = find(self.cluster(self.params.primary), self.params)
@@ -103,14 +107,13 @@ class Traffic(Step):
             *(partial(self._clean, dc, "traffic-clean-up") for dc in each),
         ]
 
-    def apply(self) -> Changes:
+    def _act(self) -> Changes:
         """The trial. Whatever ends it, what it made is removed, as far as that is possible."""
         try:
-            return super().apply()
+            return super()._act()
         except BaseException:
-            if not self.params.dry_run and "trial" in self.__dict__:
-                for dc in self.trial.datacenters.values():
-                    self._clean_after_failure(dc)
+            for dc in self.trial.datacenters.values():
+                self._clean_after_failure(dc)
             raise
 
     def _clean_after_failure(self, dc: Datacenter) -> None:

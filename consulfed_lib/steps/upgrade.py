@@ -146,16 +146,17 @@ class Upgrade(Installation):
         print(f"{self.of.datacenter}: helm upgrade {self.of.release}: {stage.name} …")
         origin = found.origin or found.revision
         labels = {helm.ADOPTED_LABEL: "true", helm.ORIGIN_LABEL: "null" if last else str(origin)}
-        helm.Helm(self.cluster).upgrade(
-            self.of.release,
-            self.namespace,
-            self.params.chart,
-            stage.values,
-            self.params.timeouts.install,
-            self._tell_progress,
-            approval=self.approval,
-            labels=labels,
-        )
+        with self.telling(f"Helm, {stage.name}") as tell_progress:
+            helm.Helm(self.cluster).upgrade(
+                self.of.release,
+                self.namespace,
+                self.params.chart,
+                stage.values,
+                self.params.timeouts.install,
+                tell_progress,
+                approval=self.approval,
+                labels=labels,
+            )
 
     def _servers(self, found: helm.Release | None) -> Servers:
         servers = servers_of(self.params, self.of, self.cluster, found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import cached_property, partial
@@ -39,6 +39,7 @@ from ..waiting import Seen, wait_for
 from .base import Plan, Step
 from .connect import datacenter, server_pod_ready
 from .over_time import measure, stability
+from .parts import part
 from .proof import Proof
 from .ui import directions, token_directions
 
@@ -103,9 +104,10 @@ class Verification(Step):
     def planned(self) -> Plan:
         return Plan(Changes("Verification only reads"))
 
+    @part
     def transcripts(self) -> Page:
         """The commands of HashiCorp's page, run in each datacenter: evidence for people who know them."""
-        if self._before is None:
+        if self._before is None or self._before.errors:
             self.preflight()
         parts = []
         for dc in self.datacenters:
@@ -197,6 +199,7 @@ class Verification(Step):
 
     # -- what people see ----------------------------------------------------------------------------------------
 
+    @part
     def diagnosis(self) -> Diagnosis:
         """For each cause: what was found, why it matters, what to do next, and what else fails because of it."""
         return Diagnosis(_trouble(cause) for cause in self._causes(self._seen()))
@@ -218,9 +221,9 @@ class Verification(Step):
         assert self._after is not None
         return list(self._after)
 
-    def _verdicts(self) -> tuple[dict[tuple[str, str], Verdict], dict[str, Verdict]]:
+    def _verdicts(self, found: list[Finding]) -> tuple[dict[tuple[str, str], Verdict], dict[str, Verdict]]:
         """(of each ordered pair, of each datacenter)."""
-        found, names = self._seen(), [dc.name for dc in self.datacenters]
+        names = [dc.name for dc in self.datacenters]
         rpc = {row.pair: row for row in self.latencies if row.what == "RPC"}
         of_pairs = {}
         for (a, b), (severity, layer) in links(found, names).items():
@@ -230,18 +233,30 @@ class Verification(Step):
         verdicts = {name: Verdict(cast(Severity, severity), layer) for name, (severity, layer) in own.items()}
         return of_pairs, verdicts
 
+    def _boxes(self) -> dict[str, list[str]]:
+        return {dc.name: [dc.of.context, several(self.params.servers, "server")] for dc in self.datacenters}
+
+    def picture(self, seen: Mapping[str, str]) -> Topology | None:
+        """While it is waited for the federation: the verdicts of the newest look."""
+        if self.subject not in seen or not self.proof.findings:
+            return None
+        of_pairs, own = self._verdicts(list(self.proof.findings))
+        return Topology(self._boxes(), of_pairs, verdicts=own)
+
+    @part
     def topology(self) -> Topology:
         """The federation as a picture, each link with its verdict."""
-        of_pairs, own = self._verdicts()
-        boxes = {dc.name: [dc.of.context, several(self.params.servers, "server")] for dc in self.datacenters}
+        of_pairs, own = self._verdicts(self._seen())
         gateways = {dc.name: dc.gateway_addresses() for dc in self.datacenters}
-        return Topology(boxes, of_pairs, gateways=gateways, verdicts=own)
+        return Topology(self._boxes(), of_pairs, gateways=gateways, verdicts=own)
 
+    @part
     def matrix(self) -> Page:
         """From where to where, with the first broken layer; and how long requests take."""
-        of_pairs, own = self._verdicts()
+        of_pairs, own = self._verdicts(self._seen())
         return Page(Matrix([dc.name for dc in self.datacenters], of_pairs, own), self.latencies, self._canary)
 
+    @part
     def trust(self) -> Page:
         """Every credential that datacenters share, when each ends, and who can read the federation secret."""
         self._seen()
@@ -256,17 +271,20 @@ class Verification(Step):
         )
         return Page(self.proof.ledger(), timeline, self.proof.readers())
 
+    @part
     def addresses(self) -> Addresses:
         """Where each place believes the gateways to be."""
         self._seen()
         return self.proof.addresses()
 
+    @part
     def ui(self) -> Page:
         """Where each datacenter's UI is, and which Secret of which cluster holds its token."""
-        if self._before is None:
+        if self._before is None or self._before.errors:
             self.preflight()
         return Page(*(directions(dc) for dc in self.datacenters), token_directions(self.params))
 
+    @part
     def verify(self) -> Findings:
         """Raises VerifyError also where a check could not look: what was not seen is not proven."""
         after = super().verify()
