@@ -1,6 +1,7 @@
 # consulfed: demo · test · lint · drill · bench · jupyter · clean. Everything lives in .venv; nothing is done twice.
 PYTHON ?= python3
 BIN := .venv/bin
+PARAMS ?= params/sandbox.yaml
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := demo
@@ -29,8 +30,9 @@ drill: .venv/ready
 bench: .venv/ready
 	$(BIN)/python -m tests.bench
 
+# JupyterLab at the notebooks; the sandbox with it, if these parameters name it.
 jupyter: .venv/ready
-	$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks
+	$(BIN)/consulfed jupyter --params $(PARAMS)
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache consulfed.egg-info
@@ -41,4 +43,5 @@ clean:
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[sandbox,test]'
 	$(BIN)/consulfed sandbox tools --link $(BIN)
+	@git config core.hooksPath >/dev/null 2>&1 || git config core.hooksPath .ci/hooks || true # strips notebooks
 	@touch $@

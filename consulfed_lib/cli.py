@@ -37,7 +37,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "consulfed_lib.pipelines.command:pipeline",
         "Print a pipeline: plan, approval, apply, archive.",
     ),
-    "params": ("consulfed_lib.commands:params", "Check the parameters of a federation."),
+    "params": (
+        "consulfed_lib.form.command:params",
+        "Make a params file, check it, see what it leads to.",
+    ),
+    "jupyter": ("consulfed_lib.lab:jupyter", "Open JupyterLab at the notebooks, and the sandbox with it."),
     "rbac": (
         "consulfed_lib.rbac.command:rbac",
         "Print the rights that the runbook needs, for kubectl apply.",

@@ -1,4 +1,4 @@
-"""The commands of the runbook: `consulfed run`, `consulfed plan` and `consulfed params`."""
+"""The commands of the runbook: `consulfed run` and `consulfed plan`."""
 
 from __future__ import annotations
 
@@ -155,23 +155,3 @@ def _line(summary: dict[str, Any]) -> str:
     import json
 
     return json.dumps(summary, ensure_ascii=False)
-
-
-@click.group()
-def params() -> None:
-    """Check the parameters of a federation."""
-
-
-@params.command()
-@click.argument("params_file", metavar="PARAMS", type=click.Path(path_type=Path))
-def check(params_file: Path) -> None:
-    """Check a params file without any cluster; every mistake is listed at once.
-
-    Read are the parameters, the files of Helm values that they name, what the values of all datacenters come to, and
-    the pinned chart, if it is a folder or Helm can fetch it.
-    """
-    from .offline import checked
-
-    found = checked(params_file, tell=click.echo)
-    names = ", ".join(c.datacenter for c in found.secondaries)
-    click.echo(f"{params_file} is well: {found.primary.datacenter} is the primary of {names}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from .chart import ChartVersion
 from .checks import CATALOGUE
 from .checks.values import look_at_values
 from .errors import ConsulfedError, ParamsError
-from .params import SANDBOX, Chart, Federation, load, read_yaml
+from .params import SANDBOX, Chart, Federation, anchored, check, read, read_yaml
 from .params.secrets import masked, secrets_in
 from .results import MARKS, Finding
 from .values.facts import ABSENT, Datacenter, get
@@ -21,35 +22,67 @@ FETCH = 30.0
 """Seconds that Helm may take to fetch a chart."""
 
 
+@dataclass(frozen=True)
+class Judgement:
+    """What can be said of raw parameters without a cluster.
+
+    Attributes:
+        params: the parameters; None where one of them is wrong.
+        found: what the checks of the Helm values found; nothing where a parameter is wrong.
+        error: every mistake; None where all is well.
+    """
+
+    params: Federation | None
+    found: list[Finding]
+    error: ParamsError | None
+
+
+ChartValues = Callable[[Chart], tuple[Mapping[str, Any] | None, str]]
+
+
 def checked(params_file: Path, tell: Callable[[str], None]) -> Federation:
     """Read and check a params file, its value files and, if it can be had, its chart; the checks are told.
 
     Raises ParamsError that lists every mistake: those of the parameters together with those of the user's values.
     """
+    judged = judge(read(params_file), params_file)
+    _tell(judged.found, tell)
+    if judged.error:
+        raise judged.error
+    assert judged.params is not None
+    return judged.params
+
+
+def judge(raw: Mapping[Any, Any], params_file: Path, chart_values: ChartValues | None = None) -> Judgement:
+    """Judge raw parameters that stand in a params file, or will stand in it.
+
+    Args:
+        chart_values: gives (the chart's own values, why there are none); by default Helm is asked where it takes that.
+    """
+    folder = params_file.resolve().parent
     try:
-        params = load(params_file)
+        params = check(anchored(raw, folder), str(params_file))
     except ParamsError as error:
-        more = list(dict.fromkeys(_values_mistakes(params_file))) if error.details else []
+        more = list(dict.fromkeys(_values_mistakes(raw, folder)))
         if not more:
-            raise
-        raise ParamsError(
+            return Judgement(None, [], error)
+        return Judgement(None, [], ParamsError(
             f"The parameters in {params_file} have {len(error.details) + len(more)} mistakes; nothing was written.",
             error.hint,
             [*error.details, *more],
-        ) from None
-    chart_values, missing = _chart_values(params.chart)
-    found = look_at_values(params, chart_values, missing=missing)
-    _tell(found, tell)
+        ))  # fmt: skip
+    values, missing = (chart_values or _chart_values)(params.chart)
+    found = look_at_values(params, values, missing=missing)
     errors = [each for each in found if each.severity == "error"]
-    if errors:
-        lines = [f"{each.subject}: {each.found}" for each in errors]
-        count = "1 mistake" if len(lines) == 1 else f"{len(lines)} mistakes"
-        raise ParamsError(
-            f"The Helm values of {params_file} have {count}; nothing was written.",
-            "; ".join(dict.fromkeys(each.hint for each in errors)),
-            lines,
-        )
-    return params
+    if not errors:
+        return Judgement(params, found, None)
+    lines = [f"{each.subject}: {each.found}" for each in errors]
+    count = "1 mistake" if len(lines) == 1 else f"{len(lines)} mistakes"
+    return Judgement(params, found, ParamsError(
+        f"The Helm values of {params_file} have {count}; nothing was written.",
+        "; ".join(dict.fromkeys(each.hint for each in errors)),
+        lines,
+    ))  # fmt: skip
 
 
 def _tell(found: list[Finding], tell: Callable[[str], None]) -> None:
@@ -61,13 +94,11 @@ def _tell(found: list[Finding], tell: Callable[[str], None]) -> None:
 
 
 def _chart_values(chart: Chart) -> tuple[Mapping[str, Any] | None, str]:
-    """(the chart's own values, why there are none). While no sandbox is up, its chart is where it is copied from."""
-    folder = Path(chart.location)
-    if chart.ref == SANDBOX and not folder.is_dir():
-        folder = Path(__file__).parent / "sandbox" / "chart" / "consul"
+    """(the chart's own values, why there are none); Helm may fetch the chart."""
     try:
-        if (folder / "values.yaml").is_file():
-            return read_yaml(folder / "values.yaml"), ""
+        found = folder_values(chart)
+        if found is not None:
+            return found, ""
         from .helm import Charts  # the Kubernetes client with it, which a folder does not need
 
         return Charts().chart_values(chart, FETCH), ""
@@ -77,15 +108,22 @@ def _chart_values(chart: Chart) -> tuple[Mapping[str, Any] | None, str]:
         return None, f"the chart cannot be had here ({error.found.rstrip('.')}); preflight will look"
 
 
-def _values_mistakes(params_file: Path) -> Iterator[str]:
+def folder_values(chart: Chart) -> dict[str, Any] | None:
+    """The own values of a chart that is a folder; None where it is none. While no sandbox is up, its chart is where it
+    is copied from. Raises ValueError where they cannot be read."""
+    folder = Path(chart.location)
+    if chart.ref == SANDBOX and not folder.is_dir():
+        folder = Path(__file__).parent / "sandbox" / "chart" / "consul"
+    return read_yaml(folder / "values.yaml") if (folder / "values.yaml").is_file() else None
+
+
+def _values_mistakes(raw: Mapping[Any, Any], folder: Path) -> Iterator[str]:
     """What is wrong with the user's own values where parameters are wrong, too: as far as can be told of them."""
-    raw = read_yaml(params_file)
     chart = raw.get("chart")
     try:
         version = ChartVersion.parse(str(chart.get("version") if isinstance(chart, Mapping) else ""))
     except ValueError:  # among the mistakes of the parameters; facts that need the version are left out
         version = None
-    folder = params_file.resolve().parent
     secondaries = raw.get("secondaries")
     clusters = [("primary", raw.get("primary"))]
     clusters += [

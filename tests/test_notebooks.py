@@ -1,6 +1,7 @@
 """The shape of every notebook: a page that a person reads and papermill runs, not a program.
 
 Each rule is a function that names what is against it; each is shown to fire on a notebook that was broken on purpose.
+A notebook that is no step (the form) is a page as well: it has no number, no result and parameters of its own.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
+from consulfed_lib.form.page import FormPage
 from consulfed_lib.params import Federation
 from consulfed_lib.steps import NOTEBOOKS, PER_SECONDARY
 from consulfed_lib.steps.base import Step
@@ -35,13 +37,35 @@ FORBIDDEN = (
     ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp,
 )  # fmt: skip
 
+PAGES = {"params-file": FormPage}
+"""Notebooks that are no step and part of no run: what their cells call."""
+
 Rule = Callable[["Page"], Iterator[str]]
 RULES: dict[str, Rule] = {}
+OF_STEPS: set[str] = set()
+"""Rules for notebooks that are steps of a run."""
+OF_PAGES: set[str] = set()
+"""Rules for those that are none."""
 
 
 def rule(function: Rule) -> Rule:
     RULES[function.__name__] = function
     return function
+
+
+def rule_of_steps(function: Rule) -> Rule:
+    OF_STEPS.add(function.__name__)
+    return rule(function)
+
+
+def rule_of_pages(function: Rule) -> Rule:
+    OF_PAGES.add(function.__name__)
+    return rule(function)
+
+
+def rules_for(name: str) -> dict[str, Rule]:
+    others = OF_STEPS if name in PAGES else OF_PAGES
+    return {each: function for each, function in RULES.items() if each not in others}
 
 
 class Page:
@@ -120,8 +144,9 @@ def it_begins_with_its_title(page: Page) -> Iterator[str]:
     """Number and name are the file's, then one line of purpose."""
     first = page.cells[0]
     lines = first.source.splitlines()
-    number, _, words = page.name.partition("-")
-    if first.cell_type != "markdown" or lines[0] != f"# {number} {words.replace('-', ' ').capitalize()}":
+    number, words = re.fullmatch(r"(\d+-)?(.+)", page.name).groups(default="")  # type: ignore[union-attr]
+    title = f"# {number.replace('-', ' ')}{words.replace('-', ' ').capitalize()}"
+    if first.cell_type != "markdown" or lines[0] != title:
         yield f"begins with {lines[:1]}"
     elif len(lines) < 2 or not lines[1].strip():
         yield "has no line of purpose"
@@ -149,7 +174,7 @@ def each_code_cell_is_explained(page: Page) -> Iterator[str]:
             yield f"{before.id} has no heading with a text"
 
 
-@rule
+@rule_of_steps
 def its_sections_are_in_the_fixed_order(page: Page) -> Iterator[str]:
     """Who knows one notebook finds their way in the others."""
     order = [
@@ -161,6 +186,14 @@ def its_sections_are_in_the_fixed_order(page: Page) -> Iterator[str]:
         yield f"sections {found}"
     if missing := {"Parameters", "Setup", "Preflight", "Result", "What next"} - set(found):
         yield f"no section {sorted(missing)}"
+
+
+@rule_of_pages
+def it_begins_with_parameters_and_ends_with_what_next(page: Page) -> Iterator[str]:
+    """What stands in between is the page's own affair."""
+    found = re.findall(r"^## (.+)$", page.text, re.MULTILINE)
+    if found[:1] != ["Parameters"] or found[-1:] != ["What next"]:
+        yield f"sections {found}"
 
 
 @rule
@@ -221,7 +254,7 @@ def its_cells_end_with_what_they_show(page: Page) -> Iterator[str]:
             yield f"{cell.id} shows nothing"
 
 
-@rule
+@rule_of_steps
 def it_opens_its_own_step_and_ends_with_its_result(page: Page) -> Iterator[str]:
     """The result is the end mark of the record: no code may come after it."""
     if f'steps.open("{page.name}", globals())' not in page.code[1].source:
@@ -230,7 +263,7 @@ def it_opens_its_own_step_and_ends_with_its_result(page: Page) -> Iterator[str]:
         yield f"ends with {page.code[-1].source!r}"
 
 
-@rule
+@rule_of_steps
 def it_calls_what_its_step_has(page: Page) -> Iterator[str]:
     """Each method is there, needs nothing, and is called in its order."""
     order = [
@@ -247,6 +280,15 @@ def it_calls_what_its_step_has(page: Page) -> Iterator[str]:
         yield "applies, though it only reads"
     if page.name not in READS_ONLY and not {"plan", "apply", "verify"} <= set(called):
         yield f"calls {called} only"
+
+
+@rule_of_pages
+def it_calls_what_its_page_has(page: Page) -> Iterator[str]:
+    """Each method is there and needs nothing; what a widget does is among them as text, too."""
+    called = re.findall(r"^page\.(\w+)\(\)$", "\n".join(cell.source for cell in page.code), re.MULTILINE)
+    yield from (f"no method {each}" for each in called if not callable(getattr(PAGES[page.name], each, None)))
+    if missing := {each for each in vars(PAGES[page.name]) if not each.startswith("_")} - set(called):
+        yield f"does not call {sorted(missing)}"
 
 
 # The parameters
@@ -295,7 +337,7 @@ def type_in_notebooks(annotation: Any) -> str:
     return "dict" if issubclass(annotation, BaseModel) else annotation.__name__
 
 
-@rule
+@rule_of_steps
 def papermill_sees_the_models_fields(page: Page) -> Iterator[str]:
     """Names in their order, types and help, as `papermill --help-notebook` prints them."""
     import papermill
@@ -322,7 +364,7 @@ def papermill_sees_the_models_fields(page: Page) -> Iterator[str]:
             yield f"{name} has no help"
 
 
-@rule
+@rule_of_steps
 def its_defaults_are_the_sandboxes(page: Page) -> Iterator[str]:
     """So that it can be opened and run as it is; and nothing is written unless that is asked for."""
     defaults = {
@@ -343,15 +385,18 @@ def its_defaults_are_the_sandboxes(page: Page) -> Iterator[str]:
 
 def test_every_notebook_has_its_step_and_every_step_its_notebook():
     """In the order of their numbers."""
-    assert sorted(path.stem for path in FOLDER.glob("*.ipynb")) == list(NOTEBOOKS) == sorted(NOTEBOOKS)
+    steps = [path.stem for path in FOLDER.glob("*.ipynb") if path.stem not in PAGES]
+    assert sorted(steps) == list(NOTEBOOKS) == sorted(NOTEBOOKS)
     assert set(PER_SECONDARY) < set(NOTEBOOKS)
 
 
-@pytest.mark.parametrize("name", NOTEBOOKS)
-@pytest.mark.parametrize("rule", RULES.values(), ids=RULES.keys())
-def test_every_notebook_keeps_every_rule(rule, name):
+KEPT = [(name, rule) for name in (*NOTEBOOKS, *PAGES) for rule in rules_for(name)]
+
+
+@pytest.mark.parametrize(("name", "rule"), KEPT, ids=[f"{rule}-{name}" for name, rule in KEPT])
+def test_every_notebook_keeps_every_rule(name, rule):
     """What a notebook looks like is not a matter of taste."""
-    assert list(rule(Page(name))) == []
+    assert list(RULES[rule](Page(name))) == []
 
 
 @pytest.mark.parametrize("name", READS_ONLY)
@@ -416,6 +461,10 @@ BROKEN: list[tuple[str, Callable[[Page], None]]] = [
     ("each_code_cell_is_explained", do("page.cells[3].source = '## Setup'")),
     ("its_sections_are_in_the_fixed_order", do("page.cells[5:9] = page.cells[7:9] + page.cells[5:7]")),
     ("its_sections_are_in_the_fixed_order", edit(15, "## What next", "## Afterwards")),
+    ("it_begins_with_parameters_and_ends_with_what_next", edit(1, "## Parameters", "## File")),
+    ("it_begins_with_parameters_and_ends_with_what_next", edit(17, "## What next", "## Then")),
+    ("it_calls_what_its_page_has", edit(8, "page.form()", "page.forms()")),
+    ("it_calls_what_its_page_has", do("page.cells[16].source = 'page'")),
     ("its_links_lead_somewhere", edit(15, "03-secondary-setup.ipynb", "03-secondary.ipynb")),
     ("its_cells_are_short", code("1\n" * (LONGEST_CELL + 1))),
     ("its_cells_hold_no_logic", code("def f(): pass")),
@@ -467,7 +516,7 @@ BROKEN: list[tuple[str, Callable[[Page], None]]] = [
 )
 def test_every_rule_fires_on_a_notebook_that_breaks_it(tmp_path, name, breaks):
     """A rule that cannot fail holds nothing."""
-    page = Page("02-secret-transfer")
+    page = Page("params-file" if name in OF_PAGES else "02-secret-transfer")
     breaks(page)
     page.path = tmp_path / page.path.name
     if name != "it_is_a_valid_notebook":

@@ -12,6 +12,7 @@ from typing import Any
 
 from .. import adoption, helm
 from ..chart import ChartVersion, fullname
+from ..cluster import Cluster
 from ..results import Finding
 from ..values import merged
 from ..values.facts import get
@@ -365,6 +366,12 @@ def server_claims(target: Target) -> list[dict[str, Any]]:
     )
     claims = target.list("persistentvolumeclaims", where)
     return [claim for claim in claims if name.fullmatch(claim["metadata"]["name"])]
+
+
+def installations(cluster: Cluster) -> list[tuple[str, str]]:
+    """(release, namespace) of every Helm release of Consul in a cluster, by the cluster-wide objects that each has."""
+    roles = cluster.list("clusterroles", "", f"chart={_CHART_LABEL}", whole=False)
+    return sorted({owner for each in roles if (owner := _owner(each["metadata"]))})
 
 
 def _metadata(target: Target, resource: str) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 Whatever is wrong is reported at once, each mistake with the place, what stands there and what was expected.
 """
 
-from .files import kubeconfig_contexts, read_yaml
+from .files import kubeconfig_contexts, kubeconfig_servers, read_yaml
 from .models import (
     NOTEBOOK_NAMES,
     SANDBOX,
@@ -15,10 +15,10 @@ from .models import (
     Timeouts,
     Verification,
 )  # fmt: skip
-from .reading import check, from_notebook, load
+from .reading import anchored, check, from_notebook, load, read
 
 __all__ = [
     "NOTEBOOK_NAMES", "SANDBOX", "Chart", "Cluster", "Federation", "GossipKey", "MeshGateway", "Timeouts",
     "Verification",
-    "check", "from_notebook", "kubeconfig_contexts", "load", "read_yaml",
+    "anchored", "check", "from_notebook", "kubeconfig_contexts", "kubeconfig_servers", "load", "read", "read_yaml",
 ]  # fmt: skip

@@ -11,6 +11,8 @@ import yaml
 from .. import places
 from .models import SANDBOX
 
+_QUICK = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
 
 class UniqueKeys(yaml.SafeLoader):
     """YAML in which a key that stands twice is a mistake: PyYAML would silently keep the last."""
@@ -53,15 +55,31 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 def kubeconfig_contexts(kubeconfig: str) -> set[str]:
     """Names of the contexts of `kubeconfig` (as in the parameters); empty if there is none to read."""
+    return set(kubeconfig_servers(kubeconfig))
+
+
+def kubeconfig_servers(kubeconfig: str) -> dict[str, str]:
+    """Context → URL of its API, as `kubeconfig` (as in the parameters) has it, in the order in which they stand there;
+    empty if there is none to read. No credential is looked at."""
     if kubeconfig:
         files = [str(places.sandbox_kubeconfig()) if kubeconfig == SANDBOX else kubeconfig]
     else:
         files = os.environ.get("KUBECONFIG", "~/.kube/config").split(os.pathsep)
-    names: set[str] = set()
+    contexts: dict[str, Any] = {}
+    clusters: dict[str, str] = {}
     for file in filter(None, files):
         try:
-            content = yaml.safe_load(Path(file).expanduser().read_text(encoding="utf-8"))
-            names |= {str(item["name"]) for item in content["contexts"]}
-        except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+            content = yaml.load(Path(file).expanduser().read_text(encoding="utf-8"), Loader=_QUICK)
+            named = {str(item["name"]): item.get("context") for item in content["contexts"]}
+            reached = {
+                str(item["name"]): str(item["cluster"].get("server", ""))
+                for item in content.get("clusters") or []
+            }
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
             continue
-    return names
+        contexts = named | contexts  # what stands first counts, as for kubectl
+        clusters = reached | clusters
+    return {
+        name: clusters.get(str(of.get("cluster")), "") if isinstance(of, dict) else ""
+        for name, of in contexts.items()
+    }

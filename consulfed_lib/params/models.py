@@ -65,16 +65,21 @@ class MeshGateway(_Model):
         return port == self.wan_port and (self.wan_address != "Static" or host == self.static)
 
 
+def _as(name: str, **limits: Any) -> Any:
+    """A field of GatewayOverride: MeshGateway's own, which may be left out."""
+    return Field(None, description=MeshGateway.model_fields[name].description, **limits)
+
+
 class GatewayOverride(_Model):
     """What differs in one datacenter; what is left out is as in `mesh_gateway` of the federation."""
 
-    service: Literal["LoadBalancer", "NodePort", "ClusterIP"] | None = None
-    port: int | None = Field(None, ge=1, le=65535)
-    node_port: int | None = Field(None, ge=0, le=65535)
-    replicas: int | None = Field(None, ge=1)
-    wan_address: Literal["Service", "NodeIP", "NodeName", "Static"] | None = None
-    wan_port: int | None = Field(None, ge=1, le=65535)
-    static: str | None = None
+    service: Literal["LoadBalancer", "NodePort", "ClusterIP"] | None = _as("service")
+    port: int | None = _as("port", ge=1, le=65535)
+    node_port: int | None = _as("node_port", ge=0, le=65535)
+    replicas: int | None = _as("replicas", ge=1)
+    wan_address: Literal["Service", "NodeIP", "NodeName", "Static"] | None = _as("wan_address")
+    wan_port: int | None = _as("wan_port", ge=1, le=65535)
+    static: str | None = _as("static")
 
 
 class Verification(_Model):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,11 @@ from .words import sentence
 
 def load(path: str | Path) -> Federation:
     """Read and check a params file. Raises ParamsError that lists every mistake."""
+    return check(anchored(read(path), Path(path).resolve().parent), str(path))
+
+
+def read(path: str | Path) -> dict[Any, Any]:
+    """What stands in a params file, unchecked. Raises ParamsError where it holds no parameters."""
     source = Path(path)
     try:
         text = source.read_text(encoding="utf-8")
@@ -40,20 +46,22 @@ def load(path: str | Path) -> Federation:
         ) from None
     if not isinstance(raw, dict):
         raise ParamsError(f"The params file {source} holds no parameters.", "see params/sandbox.yaml")
-    _anchor(raw, source.resolve().parent)
-    return check(raw, str(source))
+    return raw
 
 
-def _anchor(raw: dict[Any, Any], folder: Path) -> None:
-    """Relative `values_files` are meant from the params file, wherever the command or the notebook runs."""
-    secondaries = raw.get("secondaries")
-    holders = [raw, raw.get("primary"), *(secondaries if isinstance(secondaries, list) else [])]
+def anchored(raw: Mapping[Any, Any], folder: Path) -> dict[Any, Any]:
+    """The same with whole paths: relative `values_files` are meant from the params file's folder, wherever the command
+    or the notebook runs."""
+    found = copy.deepcopy(dict(raw))
+    secondaries = found.get("secondaries")
+    holders = [found, found.get("primary"), *(secondaries if isinstance(secondaries, list) else [])]
     for holder in holders:
         files = holder.get("values_files") if isinstance(holder, dict) else None
         if isinstance(files, list):
             holder["values_files"] = [
                 str(folder / Path(f).expanduser()) if isinstance(f, str) else f for f in files
             ]
+    return found
 
 
 def from_notebook(names: Mapping[str, Any]) -> Federation:
