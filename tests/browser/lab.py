@@ -1,4 +1,4 @@
-"""A JupyterLab of the tests' own, and a notebook in it as a person works with it: by mouse and keyboard.
+"""The JupyterLab of `make jupyter`, and a notebook in it as a person works with it: by mouse and keyboard.
 
 What ends a wait is what the page shows: the number in front of a cell that has run, an input box, a text.
 """
@@ -24,15 +24,12 @@ from consulfed_lib.waiting import Seen, wait_for
 NUMBER = re.compile(r"^\[\d+\]:$")
 LONG = 120_000.0
 """Milliseconds within which the slowest cell ends; the steps' own deadlines are shorter."""
-SETTINGS = {
-    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
-    "docmanager-extension/plugin": {"autosave": False},
-}
-"""JupyterLab asks for no news in the pictures; a notebook is saved when a test saves it, and at no other time."""
+SETTINGS = {"docmanager-extension/plugin": {"autosave": False}}
+"""A notebook is saved when a test saves it, and at no other time."""
 
 
 class Lab:
-    """JupyterLab on a loopback port, with a home, a configuration and a token of its own."""
+    """`consulfed jupyter` in a copy of the repository, with a home, a configuration and a token of its own."""
 
     def __init__(self, folder: Path, sandbox: Path, home: Path):
         self.folder, self.home = folder, home
@@ -55,11 +52,16 @@ class Lab:
             SANDBOX_VARIABLE: str(sandbox),
         }
         # The port is the kernel's choice; which one it was stands in the server's own file.
-        options = ("ServerApp.ip=127.0.0.1", "ServerApp.port=0", "ServerApp.allow_root=True",
-                   "LabApp.expose_app_in_browser=True", f"ServerApp.root_dir={folder}")  # fmt: skip
+        options = (
+            "--no-browser",
+            "--ServerApp.ip=127.0.0.1",
+            "--ServerApp.port=0",
+            "--ServerApp.allow_root=True",
+            "--LabApp.expose_app_in_browser=True",
+        )
         self.log = (home / "jupyterlab.log").open("w")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "jupyterlab", "--no-browser", *(f"--{option}" for option in options)],
+            [sys.executable, "-m", "consulfed_lib.cli", "jupyter", *options],
             cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
         )  # fmt: skip
         self.url = ""
@@ -119,6 +121,7 @@ class Notebook:
         self.panel = page.locator(".jp-NotebookPanel:visible")
         self.cells = self.panel.locator(".jp-Cell")
         self.code = self.panel.locator(".jp-CodeCell")
+        self.outputs = self.panel.locator(".jp-Cell-outputWrapper")
 
     def ready(self) -> Notebook:
         """Shown, and its kernel is idle."""
@@ -165,6 +168,18 @@ class Notebook:
         cell = self.cell(cell) if isinstance(cell, str) else cell
         return cell.locator(".jp-Cell-outputWrapper").inner_text()
 
+    def confirm(self, name: str) -> None:
+        """Answer what a cell asks before it applies: in the field with its button, or in the kernel's own line."""
+        line = self.panel.locator(".jp-Stdin-input")
+        field = self.panel.locator(".consulfed-confirm .consulfed-name input")
+        expect(field.or_(line)).to_be_visible(timeout=LONG)
+        if line.is_visible():
+            line.fill(name)
+            line.press("Enter")
+        else:
+            field.fill(name)
+            self.panel.locator(".consulfed-confirm .consulfed-apply").click()
+
     def replace(self, source: str, line: str, old: str, new: str) -> None:
         """Put another word into a line of a cell, as with a double click and the keyboard."""
         found = self.cell(source).locator(".cm-line", has_text=line).first
@@ -183,10 +198,18 @@ class Notebook:
 
     def run_all(self) -> None:
         """Run → Run All Cells, to the end of the last cell or the first error."""
+        self.run_all_starts()
+        self.run_all_ends()
+
+    def run_all_starts(self) -> None:
+        before = self.count(self.code.first)
         self.menu("Run", "Run All Cells")
-        running = self.code.locator(".jp-InputArea-prompt", has_text="*")
-        expect(self.code.first.locator(".jp-InputArea-prompt")).to_have_text(NUMBER, timeout=LONG)
-        expect(running).to_have_count(0, timeout=LONG)
+        expect(self.code.first.locator(".jp-InputArea-prompt")).not_to_have_text(
+            f"[{before or ' '}]:", timeout=LONG
+        )
+
+    def run_all_ends(self) -> None:
+        expect(self.code.locator(".jp-InputArea-prompt", has_text="*")).to_have_count(0, timeout=LONG)
 
     def interrupt(self) -> None:
         """The toolbar's square."""
@@ -198,7 +221,14 @@ class Notebook:
         self.page.keyboard.press("Control+s")
         expect(self.page.locator(".lm-DockPanel-tabBar .lm-mod-current.jp-mod-dirty")).to_have_count(0)
 
-    def follow(self, link: str) -> Notebook:
-        """Click on a link to another notebook."""
-        self.panel.get_by_role("link", name=link).first.click()
-        return Notebook(self.page, link).ready()
+    def follow(self, link: str, within: Locator | None = None) -> None:
+        """Click on a link to another notebook, which is then in front."""
+        (within or self.panel).get_by_role("link").and_(self.page.locator(f"a[href*='{link}']")).first.click()
+        self.name = link
+        self.ready()
+
+    def open(self, name: str) -> None:
+        """Bring a notebook that is open to the front, by its tab."""
+        self.page.locator(".lm-DockPanel-tabBar .lm-TabBar-tab", has_text=name).click()
+        self.name = name
+        self.ready()

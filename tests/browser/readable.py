@@ -43,8 +43,8 @@ root => {
 """
 
 
-def unreadable(element: Locator) -> list[str]:
+def unreadable(elements: Locator) -> list[str]:
     """Each pair of colours with too little contrast, and a text that has it. An SVG picture brings its own ground
     (tests/test_show_topology.py)."""
     script = _CONTRASTS.replace("LARGE", str(ENOUGH_WHEN_LARGE)).replace("NORMAL", str(ENOUGH))
-    return element.evaluate(script)
+    return elements.evaluate_all(f"elements => [...new Set(elements.flatMap({script.strip()}))]")

@@ -71,7 +71,8 @@ def test_packages_are_unpacked_into_the_cache_only(nowhere: Path, monkeypatch: p
     program(
         nowhere / "bin" / "apt-get",
         f'echo "$@" >>{nowhere}/asked\n'
-        'case "$*" in *install*) for word; do case "$word" in Dir::Cache=*) touch "${word#*=}/archives/x.deb";; esac; done;; esac',
+        'case "$*" in *install*) for word; do case "$word" in Dir::Cache=*)'
+        ' touch "${word#*=}/archives/x.deb";; esac; done;; esac',
     )
     program(nowhere / "bin" / "dpkg-deb", 'd="$3/usr/lib/chromium"; mkdir -p "$d"; f="$d/chromium-headless-shell"; '
             "printf '#!/bin/sh\\necho Chromium 2\\n' >\"$f\"; chmod +x \"$f\"")  # fmt: skip
