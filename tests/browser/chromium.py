@@ -147,20 +147,19 @@ def _shared_objects(root: Path) -> Iterator[Path]:
 
 
 def _fonts(folders: list[Path]) -> str:
-    aliases = {
-        "sans-serif": "Liberation Sans",
-        "system-ui": "Liberation Sans",
-        "monospace": "DejaVu Sans Mono",
-    }
+    """Each family that is asked for and not there is one of two that are; signs come from DejaVu."""
+    plain = "<prefer><family>Liberation Sans</family><family>DejaVu Sans</family></prefer>"
+    mono = "<prefer><family>DejaVu Sans Mono</family></prefer>"
+    families = {"sans-serif": plain, "sans": plain, "system-ui": plain, "Helvetica": plain, "monospace": mono}
     return "\n".join(
         [
             '<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "fonts.dtd"><fontconfig>',
             *(f"<dir>{escape(str(folder))}</dir>" for folder in folders),
             f"<cachedir>{escape(str(cache().parent / 'fonts'))}</cachedir>",
+            '<match><edit name="family" mode="append_last"><string>sans-serif</string></edit></match>',
             *(
-                f"<alias binding='same'><family>{name}</family>"
-                f"<prefer><family>{font}</family><family>DejaVu Sans</family></prefer></alias>"
-                for name, font in aliases.items()
+                f'<alias binding="same"><family>{name}</family>{fonts}</alias>'
+                for name, fonts in families.items()
             ),
             "</fontconfig>",
         ]

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import BrowserContext, Page, sync_playwright
@@ -67,3 +68,13 @@ def page(browser: BrowserContext, outside: Outside) -> Page:
 @pytest.fixture(scope="module")
 def pictures(page: Page) -> Pictures:
     return Pictures(page)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    """What the page showed when a test failed is among what the run took."""
+    report = yield
+    pictures = getattr(item, "funcargs", {}).get("pictures")
+    if report.failed and call.when == "call" and isinstance(pictures, Pictures):
+        pictures.stage(f"failed-{item.name}")
+    return report

@@ -24,8 +24,17 @@ from consulfed_lib.waiting import Seen, wait_for
 NUMBER = re.compile(r"^\[\d+\]:$")
 LONG = 120_000.0
 """Milliseconds within which the slowest cell ends; the steps' own deadlines are shorter."""
-SETTINGS = {"docmanager-extension/plugin": {"autosave": False}}
-"""A notebook is saved when a test saves it, and at no other time."""
+SETTINGS = {
+    "docmanager-extension/plugin": {"autosave": False},
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+}
+"""A notebook is saved when a test saves it, and at no other time; JupyterLab does not ask whether it may tell news."""
+
+
+_IDLE = """() => {
+  const kernel = window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel
+  return kernel?.connectionStatus === 'connected' && kernel.status === 'idle'
+}"""
 
 
 class Lab:
@@ -81,7 +90,9 @@ class Lab:
     def open(self, page: Page, path: str) -> Notebook:
         """Load JupyterLab with one notebook, as a bookmark does."""
         page.goto(f"{self.url}lab/tree/{path}?token={self._token}&reset")
-        return Notebook(page, Path(path).name).ready()
+        notebook = Notebook(page, Path(path).name).ready()
+        page.keyboard.press("Control+b")  # the notebook gets the file browser's room
+        return notebook
 
     def stop(self) -> None:
         self.process.terminate()
@@ -131,8 +142,8 @@ class Notebook:
         return self
 
     def idle(self) -> None:
-        status = self.panel.locator(".jp-Notebook-ExecutionIndicator")
-        expect(status).to_have_attribute("data-status", "idle", timeout=LONG)
+        """The page's own word, because its sign is the same for a kernel that is idle and for one not heard of yet."""
+        self.page.wait_for_function(_IDLE, timeout=LONG)
 
     # -- cells --------------------------------------------------------------------------------------------------
 

@@ -23,7 +23,8 @@ TAKEN = Path(__file__).parent / "taken"
 """Where each run leaves what it took; not committed."""
 WRITE = "CONSULFED_SCREENSHOTS"
 """Environment variable by which `make screenshots` says that the README's pictures are to be renewed."""
-LARGEST = 150_000
+LARGEST, TALLEST = 150_000, 900
+"""Bytes of a picture, and pixels that it is high: what is longer is shown by its beginning."""
 CHUNK = "consulfed: shown"
 THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
 
@@ -87,12 +88,19 @@ class Pictures:
 
     def take(self, name: str, element: Locator) -> None:
         """One picture in each theme, and the comparison with the README's."""
-        says = shown(element)
+        says, size = shown(element), self.page.viewport_size
+        assert size is not None
+        self.page.set_viewport_size({**size, "height": TALLEST + 200})
         for theme in THEMES:
             self.theme(theme)
+            element.evaluate("e => e.scrollIntoView({block: 'start'})")
+            box = element.bounding_box()
+            assert box is not None
+            box["height"] = min(box["height"], TALLEST)
             file = f"{name}-{theme}.png"
-            self._keep(file, small(element.screenshot(animations="disabled"), says), says)
+            self._keep(file, small(self.page.screenshot(clip=box, animations="disabled"), says), says)
         self.theme("light")
+        self.page.set_viewport_size(size)
 
     def stage(self, name: str) -> None:
         """The whole window as it is, for somebody to look at; not for the README."""
