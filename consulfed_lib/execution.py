@@ -164,8 +164,6 @@ def _failure(name: str, message: str, output: Path) -> ConsulfedError:
         message = f"{name}: {message}"
     cause, _, hint = message.partition("\nWhat to do: ")
     found, *details = cause.splitlines() or [name]
-    if kind is Interrupted:  # the cell speaks to who is at its notebook
-        hint = "run the same command again; it goes on"
     hint = f"{hint}. The whole story: {output}" if hint else f"see {output}"
     return kind(found, hint, [line.removeprefix("  - ") for line in details])
 

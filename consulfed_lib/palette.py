@@ -55,8 +55,5 @@ YAML_COLOURS: Mapping[str, str] = {
 def badge(severity: Severity, words: str) -> str:
     """A verdict within a line of text: its words (HTML) in its colour, on its ground."""
     style = STYLES[severity]
-    return (
-        f'<span class="consulfed-badge consulfed-{severity}" style="color:{style.colour};'
-        f"background-color:{style.ground};border:1px solid {style.colour};border-radius:3px;padding:0 4px;"
-        f'font-weight:600;white-space:nowrap">{words}</span>'
-    )
+    look = f"color:{style.colour};background:{style.ground};padding:0 4px;white-space:nowrap"
+    return f'<span class="consulfed-{severity}" style="{look}">{words}</span>'

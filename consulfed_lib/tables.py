@@ -17,7 +17,7 @@ from .palette import MARKS, badge
 LONG = 16
 """A table of so many rows can be sorted."""
 
-_LEFT = "text-align:left;vertical-align:top"
+_LEFT = "text-align:left"
 _BUTTON = "all:unset;cursor:pointer;outline:revert"
 _ORDER = {"error": "0", "warning": "1", "skipped": "2", "ok": "3"}
 """Sorted upwards, the worst comes first."""

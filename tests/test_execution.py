@@ -330,6 +330,14 @@ def test_an_interrupted_cell_is_an_interrupted_run(tmp_path):
     assert isinstance(execution._failure("KeyboardInterrupt", "", tmp_path), Interrupted)
 
 
+def test_an_interrupted_part_says_in_the_log_what_was_done(tmp_path):
+    """Its cell says it in the notebook."""
+    said = "Apply of 01 was interrupted.\n  - done so far: 1 created\nWhat to do: run the same again"
+    error = execution._failure("Interrupted", said, tmp_path / "01.ipynb")
+    assert isinstance(error, Interrupted)
+    assert (error.found, error.details) == ("Apply of 01 was interrupted.", ("done so far: 1 created",))
+
+
 # Results
 
 

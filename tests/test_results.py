@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from consulfed_lib import presence
 from consulfed_lib.results import MARKS, Change, Changes, Finding, Findings, Result, Table
 
 SEVERITIES = ("ok", "warning", "error", "skipped")
@@ -124,6 +125,33 @@ def test_a_sign_stands_beside_every_severity_and_outcome():
         assert f"{MARKS[severity]} {severity}" in findings(severity)._repr_html_()
     assert len({MARKS[severity] for severity in SEVERITIES}) == 4
     assert f"{MARKS['created']} created" in repr(changes("created"))
+
+
+def test_a_table_is_one_to_a_screen_reader_and_to_a_printer():
+    """A caption, a scope for each heading, one heading a row, and nothing that a click is needed for."""
+    html = findings("ok", "error")._repr_html_()
+    table = ElementTree.fromstring(html)
+    assert "".join(table.find("caption").itertext()) == "Checks: 1 ok, 1 error"
+    assert [cell.get("scope") for cell in table.findall("thead/tr/th")] == ["col"] * 4
+    assert [[cell.get("scope") for cell in row] for row in table.findall("tbody/tr")] == [
+        ["row", *[None] * 3]
+    ] * 2
+    assert "consulfed-findings" in table.get("class")
+    assert "onclick" not in html
+
+
+@pytest.mark.parametrize(
+    ("rows", "there", "sortable"), [(16, True, True), (15, True, False), (16, False, False)]
+)
+def test_a_long_table_is_sorted_by_its_headings_where_somebody_is(monkeypatch, rows, there, sortable):
+    """By buttons, which a keyboard reaches; the worst verdict comes first, not the first in the alphabet."""
+    monkeypatch.setattr(presence, "_there", there)
+    table = Findings("T", [Finding(f"x{i}", "dc1", SEVERITIES[i % 4], str(i)) for i in range(rows)])
+    html = ElementTree.fromstring(table._repr_html_())
+    assert [cell.find("button") is not None for cell in html.findall("thead/tr/th")] == [sortable] * 4
+    assert ("aria-sort" in html.find("thead").get("onclick", "")) is sortable
+    keys = {cell.get("data-key"): "".join(cell.itertext()) for cell in html.iter() if cell.get("data-key")}
+    assert [keys[key] for key in sorted(keys)] == ["✘ error", "! warning", "– skipped", "✔ ok"]
 
 
 def test_what_clusters_say_is_escaped_in_html():

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+import sys
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
-from consulfed_lib import show
-from consulfed_lib.show import Diff, Page, Text, as_yaml, diff, display
+from consulfed_lib import palette, show
+from consulfed_lib.redact import register
+from consulfed_lib.show import Diff, Page, Text, Yaml, as_yaml, diff, display
 
 NASTY = "<script>alert(1)</script> & \"quoted\" 'twice'"
 
@@ -75,9 +79,98 @@ def test_what_is_new_or_gone_has_only_lines_of_one_sign():
 def test_a_diffs_lines_are_coloured_by_their_sign_and_keep_it():
     """The sign tells as much as the colour."""
     block = Diff("x", diff("x", {"a": 1}, {"a": 2}))
-    spans = parsed(block._repr_html_()).iter("span")
-    styles = {(span.text or "")[:2]: span.get("style") for span in spans}
-    assert styles["-a"] != styles["+a"]
+    html = parsed(block._repr_html_())
+    (removed,), (added,) = html.iter("del"), html.iter("ins")
+    assert (removed.text, added.text) == ("-a: 1", "+a: 2")
+    assert removed.get("style") != added.get("style")
+
+
+def test_yamls_keys_and_values_are_told_apart_and_its_text_stays_as_it_is():
+    """Colours are marks around the text; what has none of its own is in the theme's."""
+    text = "a: true\nb: {c: 3, d: '3'}\ne: x\nf: |\n  one: two\n"
+    html = parsed(Yaml("Values", text)._repr_html_())
+    colours: dict[str, set[str]] = {}
+    for span in html.iter("span"):
+        colours.setdefault(span.get("style", ""), set()).add((span.text or "").strip())
+    assert list(colours.values()) == [{"a", "b", "c", "d", "e", "f"}, {"true"}]
+    assert "".join(html.find("pre").itertext()) == text.rstrip()
+
+
+@pytest.mark.parametrize("kind", [Diff, Yaml])
+def test_marks_hide_no_secret_from_the_guard(kind):
+    """One that goes over a line or a colon would be in pieces in the HTML, where nobody would find it."""
+    register(b"+first line: of a key\n-second: line of it")
+    assert "second" not in kind("T", "x\n+first line: of a key\n-second: line of it\ny: 1")._repr_html_()
+
+
+def test_a_block_that_is_wider_than_the_page_can_be_reached_without_a_mouse():
+    """And a screen reader says what it is."""
+    (block,) = parsed(Text("A & B", "x")._repr_html_()).iter("pre")
+    assert (block.get("tabindex"), block.get("role"), block.get("aria-label")) == ("0", "region", "A & B")
+
+
+# Colours
+
+
+def theme(name: str) -> dict[str, str]:
+    """The colours of JupyterLab's own theme, variables within variables resolved."""
+    folder = Path(sys.prefix) / "share/jupyter/lab/themes/@jupyterlab"
+    if not folder.is_dir():
+        pytest.fail("JupyterLab is not installed beside this Python")
+    css = (folder / f"theme-{name}-extension/index.css").read_text()
+    return dict(re.findall(r"(--jp-[\w-]+):([^;}]+)", css))
+
+
+def channels(colour: str, under: tuple[float, ...] = (255, 255, 255)) -> tuple[float, ...]:
+    """Red, green and blue of a CSS colour, over what is under it."""
+    colour = {"green": "#008000", "white": "#ffffff", "black": "#000000"}.get(colour, colour)
+    if found := re.fullmatch(r"rgba\(([\d., ]+)\)", colour):
+        *rgb, alpha = (float(each) for each in found[1].split(","))
+        return tuple(alpha * a + (1 - alpha) * b for a, b in zip(rgb, under, strict=True))
+    digits = colour.removeprefix("#")
+    digits = "".join(2 * each for each in digits) if len(digits) == 3 else digits
+    return tuple(int(digits[i : i + 2], 16) for i in (0, 2, 4))
+
+
+def contrast(one: tuple[float, ...], other: tuple[float, ...]) -> float:
+    """As WCAG defines it."""
+
+    def luminance(rgb: tuple[float, ...]) -> float:
+        parts = [c / 255 for c in rgb]
+        parts = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+        return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
+
+    light, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def resolved(colour: str, variables: dict[str, str]) -> str:
+    """What a theme makes of it: its variable, or the colour for where there is none."""
+    while found := re.match(r"var\((--[\w-]+),\s*(.+)\)$", colour.strip()):
+        colour = variables.get(found[1], found[2])
+    return colour.strip()
+
+
+@pytest.mark.parametrize("name", ["light", "dark", ""])
+def test_text_can_be_read_in_every_theme(name):
+    """4.5 : 1 at least, as WCAG asks for text of this size; without a theme, too: the classic export, and print."""
+    variables = theme(name) if name else {}
+    ground = channels(resolved("var(--jp-layout-color0,#ffffff)", variables))
+    ink = channels(resolved("var(--jp-content-font-color1,#1f2328)", variables), ground)
+    for colour in palette.YAML_COLOURS.values():
+        assert contrast(channels(resolved(colour, variables)), ground) >= 4.5, colour
+    for tint in (palette.ADDED, palette.REMOVED):
+        assert contrast(ink, channels(tint, ground)) >= 4.5, tint
+
+
+def test_a_verdict_can_be_read_on_its_own_ground():
+    """Whatever the theme is; printers leave grounds out, so on white, too."""
+    for style in palette.STYLES.values():
+        for ground in (style.ground, palette.PAPER):
+            assert contrast(channels(style.colour), channels(ground)) >= 5
+    for ink in (palette.INK, palette.FAINT):
+        for ground in (palette.PAPER, palette.PANEL):
+            assert contrast(channels(ink), channels(ground)) >= 4.5
 
 
 def test_yaml_keeps_the_order_of_keys():

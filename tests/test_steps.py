@@ -2,55 +2,20 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable
+from functools import cached_property
+from types import SimpleNamespace
 
 import pytest
 
 from consulfed_lib import steps
-from consulfed_lib.errors import ApplyError, ParamsError, PreflightError, VerifyError
+from consulfed_lib.errors import ApplyError, ApprovalError, ParamsError, PreflightError, VerifyError
 from consulfed_lib.params import Federation
-from consulfed_lib.results import Change, Changes, Finding, Result
-from consulfed_lib.show import Text
-from consulfed_lib.steps.base import Action, Plan, Step
+from consulfed_lib.results import Change, Result
+from consulfed_lib.steps.base import Step
 
-
-class Switch(Step):
-    """A whole step in small: it turns something on, once."""
-
-    subject = "dc1"
-
-    def __init__(self, params: Federation, *, ready: bool = True, works: bool = True):
-        super().__init__("01-primary-setup", params)
-        self.ready, self.works, self.on, self.calls = ready, works, False, []
-
-    def _finding(self, ok: bool) -> list[Finding]:
-        return [
-            Finding("switch", "dc1", "ok", "fine")
-            if ok
-            else Finding("switch", "dc1", "error", "bad", "mend it")
-        ]
-
-    def look_before(self) -> list[Finding]:
-        self.calls.append("preflight")
-        return self._finding(self.ready)
-
-    def planned(self) -> Plan:
-        self.calls.append("plan")
-        outcome = "unchanged" if self.on else "would create"
-        return Plan(Changes("Plan", [Change("switch", "dc1", outcome, "light")]), Text("Values", "x: 1"))
-
-    def actions(self) -> list[Action]:
-        return [self.turn_on]
-
-    def turn_on(self) -> Change:
-        self.calls.append("apply")
-        outcome = "unchanged" if self.on else "created"
-        self.on = self.works
-        return Change("switch", "dc1", outcome, "light")
-
-    def look_after(self) -> list[Finding]:
-        self.calls.append("verify")
-        return self._finding(self.on)
+from .switch import Switch
 
 
 @pytest.fixture
@@ -149,3 +114,160 @@ def test_an_unknown_notebook_is_refused() -> None:
     """The names of the notebooks are those of the table."""
     with pytest.raises(ParamsError, match="no notebook"):
         steps.open("99-nothing", {})
+
+
+# Again, and in another order
+
+
+def test_a_part_that_is_run_again_looks_again(switch: Callable[..., Switch]) -> None:
+    """And so does what comes after it: nothing of an older look is shown as of now."""
+    step = switch()
+    step.result()
+    step.calls.clear()
+    step.preflight()
+    step.result()
+    assert step.calls == ["preflight", "plan", "apply", "verify"]
+    step.calls.clear()
+    assert step.plan().changes.rows[0].outcome == "unchanged"
+    assert step.result().outcome == "unchanged"
+    assert step.calls == ["plan", "apply", "verify"]
+    step.calls.clear()
+    step.apply()
+    assert step.calls == ["plan", "apply"]
+
+
+def test_what_a_step_computed_once_is_computed_again_with_its_part(federation) -> None:
+    """What it took from the world when it was first asked for, the world may have changed since."""
+
+    class Remembers(Switch):
+        @cached_property
+        def seen(self) -> bool:
+            return self.on
+
+    step = Remembers(federation(dry_run=False))
+    step.preflight()
+    assert not step.seen
+    step.apply()
+    assert not step.seen
+    step.preflight()
+    assert step.seen
+
+
+def test_nothing_goes_on_after_a_preflight_that_found_errors(switch: Callable[..., Switch]) -> None:
+    """Who runs the next cell all the same has it looked at again."""
+    step = switch(ready=False)
+    for part in (step.preflight, step.plan, step.apply, step.result):
+        with pytest.raises(PreflightError):
+            part()
+    assert step.calls == ["preflight"] * 4
+    step.ready = True
+    assert step.result().outcome == "applied"
+
+
+def test_a_change_that_stopped_is_planned_again(switch: Callable[..., Switch]) -> None:
+    """Its plan was for the world as it was before."""
+    step = switch()
+
+    def stop() -> Change:
+        raise ApplyError("the second action failed")
+
+    whole = step.actions
+    step.actions = lambda: [step.turn_on, stop]
+    with pytest.raises(ApplyError):
+        step.apply()
+    step.actions = whole
+    assert step.result().outcome == "unchanged"
+    assert step.calls == ["preflight", "plan", "apply", "plan", "apply", "verify"]
+
+
+# Confirmed by a person
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A person at a keyboard, who types `answer`; what they were asked is in `questions`."""
+    person = SimpleNamespace(answer="dc1", questions=[], meanwhile=lambda: None)
+
+    def answer(question: str) -> str:
+        person.questions.append(question)
+        person.meanwhile()
+        return person.answer
+
+    monkeypatch.setattr(builtins, "input", answer)
+    return person
+
+
+def test_a_person_confirms_by_the_datacenters_name(federation, asked, capsys) -> None:
+    """They see what would be done, and are asked once; what is as it should be asks nobody."""
+    step = Switch(federation(dry_run=False, mode="interactive"))
+    assert step.result().outcome == "applied"
+    assert len(asked.questions) == 1
+    assert "dc1" in asked.questions[0]
+    assert "To be applied in dc1: 1 would create" in capsys.readouterr().out
+    assert step.apply().wrote is False
+    assert len(asked.questions) == 1
+
+
+@pytest.mark.parametrize("typed", ["", "dc2", "DC1", "yes", "a token that somebody pasted"])
+def test_nothing_is_written_for_another_name(federation, asked, typed) -> None:
+    """The error says so; what was typed instead is nobody's business. The cell may be run again."""
+    step = Switch(federation(dry_run=False, mode="interactive"))
+    asked.answer = typed
+    with pytest.raises(ApprovalError, match="dc1; nothing was written") as caught:
+        step.apply()
+    assert not step.on
+    if len(typed) > 3:
+        assert typed not in str(caught.value)
+    asked.answer = " dc1 "
+    assert step.apply().wrote
+
+
+@pytest.mark.parametrize(
+    "given", [{"dry_run": True, "mode": "interactive"}, {"mode": "headless"}, {"mode": "auto"}]
+)
+def test_nobody_is_asked_where_nothing_is_written_or_nobody_is_there(federation, asked, given) -> None:
+    """A dry run, and a run without a person."""
+    Switch(federation(**({"dry_run": False} | given))).result()
+    assert asked.questions == []
+
+
+def test_what_is_typed_is_the_name_of_what_is_written_to(federation) -> None:
+    """A datacenter's, so that nobody types one and changes another; the federation's where all are written to."""
+    named = {name: steps.open_step(name, federation()) for name in steps.NOTEBOOKS}
+    typed = {
+        name: step.name_to_type for name, step in named.items() if type(step).actions is not Step.actions
+    }
+    assert typed == {
+        "01-primary-setup": "dc1",
+        "02-secret-transfer": "dc2",
+        "03-secondary-setup": "dc2",
+        "05-cross-datacenter-traffic": "test",
+        "90-defederate": "dc2",
+    }
+
+
+def test_where_nobody_can_answer_nothing_is_written(federation, monkeypatch) -> None:
+    """The parameters say that somebody is there, and nobody is: it neither hangs nor writes."""
+
+    def no_terminal(question: str) -> str:
+        raise EOFError
+
+    monkeypatch.setattr(builtins, "input", no_terminal)
+    step = Switch(federation(dry_run=False, mode="interactive"))
+    with pytest.raises(ApprovalError, match="nobody can be asked") as caught:
+        step.apply()
+    assert not step.on
+    assert "mode" in caught.value.hint
+
+
+def test_what_is_confirmed_is_what_is_done(federation, asked) -> None:
+    """A person who thinks for an hour confirms what they saw, not what has become of it."""
+    step = Switch(federation(dry_run=False, mode="interactive"))
+
+    def somebody_else_was_quicker() -> None:
+        step.on = True
+
+    asked.meanwhile = somebody_else_was_quicker
+    with pytest.raises(ApprovalError, match="not what was confirmed"):
+        step.apply()
+    assert "apply" not in step.calls

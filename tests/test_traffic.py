@@ -5,17 +5,22 @@ The calls themselves, through real sidecars and gateways, are in the end-to-end 
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from consulfed_lib.checks.federation import Datacenter
 from consulfed_lib.checks.pod_security import violations
-from consulfed_lib.errors import WaitTimeoutError
+from consulfed_lib.errors import ApplyError, ApprovalError, WaitTimeoutError
 from consulfed_lib.helm import RUNNER_LABEL, runner_label
-from consulfed_lib.results import Finding
+from consulfed_lib.params import Federation
+from consulfed_lib.results import Change, Changes, Finding
+from consulfed_lib.steps.base import Action, Plan
 from consulfed_lib.steps.traffic import (
+    Traffic,
     intentions_served,
     traffic_allowed,
     traffic_cleaned,
@@ -304,3 +309,47 @@ def test_what_does_not_go_away_ends_the_wait_with_its_name(trial):
     api.answers[f"DELETE {objects.path('Service', SPACE, 'stuck')}"] = 200, {}
     with pytest.raises(WaitTimeoutError, match="Service stuck"):
         trial.clean(trial.datacenters["dc2"])
+
+
+# The step
+
+
+class Trying(Traffic):
+    """The step with a world of nothing: what it does when it ends is its own."""
+
+    trial = SimpleNamespace(datacenters={"dc1": "one", "dc2": "two"})  # type: ignore[assignment]
+
+    def __init__(self, params: Federation):
+        super().__init__("05-cross-datacenter-traffic", params)
+        self.cleaned: list[str] = []
+
+    def look_before(self) -> list[Finding]:
+        return [Finding("x", "dc1", "ok", "fine")]
+
+    def planned(self) -> Plan:
+        return Plan(Changes("Plan", [Change("traffic-workloads", "dc1", "would create", "x")]))
+
+    def changed_clusters(self) -> list[Any]:
+        return []
+
+    def actions(self) -> list[Action]:
+        def fail() -> Change:
+            raise ApplyError("No.")
+
+        return [fail]
+
+    def _clean_after_failure(self, dc: Any) -> None:
+        self.cleaned.append(dc)
+
+
+def test_what_was_begun_is_removed_and_what_was_not_confirmed_is_left_alone(federation, monkeypatch):
+    """Whoever does not type the federation's name has nothing deleted, either."""
+    step = Trying(federation(dry_run=False, mode="interactive"))
+    monkeypatch.setattr(builtins, "input", lambda question: "dc1")
+    with pytest.raises(ApprovalError, match="not test; nothing was written"):
+        step.apply()
+    assert step.cleaned == []
+    monkeypatch.setattr(builtins, "input", lambda question: "test")
+    with pytest.raises(ApplyError):
+        step.apply()
+    assert step.cleaned == ["one", "two"]

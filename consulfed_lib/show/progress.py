@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import copy_context
 from typing import Any, Literal
 from uuid import uuid4
 
@@ -109,6 +110,8 @@ class Progress:
 
     def _begin(self, title: str) -> None:
         self._title, self._rows = title, list[Waiting]()
+        # A thread knows no cell; the kernel would show what it displays under the message that came last.
+        self._cell = copy_context()
         self._shown: dict[str, str] = {}
         self._drawn = ""
 
@@ -158,7 +161,8 @@ class Progress:
 
     def _show(self, value: Any, kind: str) -> None:
         again = kind in self._shown
-        self._update(value, self._shown.setdefault(kind, f"consulfed-{kind}-{uuid4().hex[:8]}"), again)
+        name = self._shown.setdefault(kind, f"consulfed-{kind}-{uuid4().hex[:8]}")
+        self._cell.copy().run(self._update, value, name, again)
 
 
 def _update(value: Any, name: str, again: bool) -> None:

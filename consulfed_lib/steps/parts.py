@@ -56,7 +56,7 @@ def interrupted(step: Step) -> Interrupted:
         so_far = f"done so far: {count({'outcome': row.outcome} for row in step.done)} ({_names(step.done)})"
     return Interrupted(
         f"{step.running.capitalize()} of {step.notebook} ({step.subject}) was interrupted.",
-        "run this cell again: it looks at the world anew, leaves alone what is done, and goes on",
+        "run the same again: it looks at the world anew, leaves alone what is done, and goes on",
         [f"{so_far}{'; ' + step.doing + ' was begun and is not finished' if step.doing else ''}"],
     )
 

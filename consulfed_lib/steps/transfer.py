@@ -99,6 +99,10 @@ class SecretTransfer(Step):
         announced = [split(each) for each in secret.gateways()]
         return any(not gateway.announces(host, port) for host, port in announced)
 
+    @property
+    def name_to_type(self) -> str:
+        return self.params.chosen_secondary().datacenter
+
     def changed_clusters(self) -> list[ClusterParams]:
         return [self.primary, self.of]
 
