@@ -12,6 +12,7 @@ from .checks import CATALOGUE
 from .checks.values import look_at_values
 from .errors import ConsulfedError, ParamsError
 from .params import SANDBOX, Chart, Federation, anchored, check, read, read_yaml
+from .params.files import home
 from .params.secrets import masked, secrets_in
 from .results import MARKS, Finding
 from .values.facts import ABSENT, Datacenter, get
@@ -159,7 +160,7 @@ def _layers(prefix: str, holder: Any, folder: Path) -> list[Layer]:
     files, values, found = holder.get("values_files"), holder.get("values"), []
     for i, file in enumerate(files if isinstance(files, list) else []):
         try:
-            found.append(file_layer(prefix, i, str(folder / Path(str(file)).expanduser())))
+            found.append(file_layer(prefix, i, str(folder / home(str(file)))))
         except ParamsError:  # among the mistakes of the parameters already
             continue
     found += values_layer(prefix, values if isinstance(values, Mapping) else {})

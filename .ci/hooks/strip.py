@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 
+sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]  # nbformat would compile a grammar for two seconds
+
 try:
     import nbformat
+    from nbstripout import strip_output
 except ImportError:
-    sys.exit(
-        "No notebook can be committed here: nbformat is not installed.\nWhat to do: pip install nbstripout"
-    )
+    sys.exit("No notebook can be committed: nbstripout is not installed.\nWhat to do: pip install nbstripout")
 
-KEYS = (
-    "metadata.widgets metadata.signature metadata.papermill metadata.language_info.version"
-    " metadata.language_info.codemirror_mode metadata.language_info.file_extension metadata.language_info.mimetype"
-    " metadata.language_info.nbconvert_exporter metadata.language_info.pygments_lexer cell.metadata.papermill"
-    " cell.metadata.execution cell.metadata.editable cell.metadata.slideshow cell.metadata.jupyter"
-    " cell.metadata.jp-MarkdownHeadingCollapsed"
-)
-STRIP = [sys.executable, "-m", "nbstripout", "--keep-id", "--extra-keys", KEYS]
+KEYS = [
+    "metadata.signature", "metadata.widgets", "metadata.papermill", "cell.metadata.papermill",
+    *(f"metadata.language_info.{each}" for each in (
+        "version", "codemirror_mode", "file_extension", "mimetype", "nbconvert_exporter", "pygments_lexer",
+    )),
+    *(f"cell.metadata.{each}" for each in (
+        "ExecuteTime", "collapsed", "editable", "execution", "jp-MarkdownHeadingCollapsed", "jupyter", "scrolled",
+        "slideshow",
+    )),
+]  # fmt: skip
+"""What JupyterLab and papermill leave beside outputs and counts."""
 
 
 def git(*words: str, stdin: bytes | None = None) -> bytes:
@@ -28,21 +33,23 @@ def git(*words: str, stdin: bytes | None = None) -> bytes:
 
 def strip(name: str) -> bool:
     """Strip one notebook in the index; whether there was anything to strip."""
-    mode, digest, _ = git("ls-files", "--stage", "--", f":(literal){name}").split()[:3]
-    before = git("cat-file", "blob", digest.decode())
-    after = subprocess.run(STRIP, input=before, capture_output=True, check=False)
-    if after.returncode:
-        reason = (after.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"])[-1]
+    mode, digest = git("ls-files", "--stage", "--", f":(literal){name}").decode().split()[:2]
+    try:
+        before = nbformat.reads(git("cat-file", "blob", digest).decode(), as_version=4)
+    except (ValueError, nbformat.validator.NotebookValidationError, AttributeError) as error:
+        reason = (str(error).splitlines() or ["it cannot be read"])[0]
         sys.exit(
-            f"{name} was not committed: its outputs cannot be stripped ({reason}).\n"
-            "What to do: see that it is a notebook, and that nbstripout is installed (pip install nbstripout)."
+            f"{name} was not committed: it is no notebook ({reason}).\nWhat to do: mend it, or leave it out."
         )
-    if nbformat.reads(before.decode(), nbformat.NO_CONVERT) == nbformat.reads(
-        after.stdout.decode(), nbformat.NO_CONVERT
-    ):
-        return False  # written in another way at most
-    blob = git("hash-object", "-w", "--stdin", stdin=after.stdout).decode().strip()
-    git("update-index", "--cacheinfo", f"{mode.decode()},{blob},{name}")
+    after = strip_output(
+        copy.deepcopy(before), keep_output=False, keep_count=False, keep_id=True, extra_keys=KEYS
+    )
+    if after == before:
+        return False  # not even another way of writing the same
+    blob = (
+        git("hash-object", "-w", "--stdin", stdin=(nbformat.writes(after) + "\n").encode()).decode().strip()
+    )
+    git("update-index", "--cacheinfo", f"{mode},{blob},{name}")
     return True
 
 

@@ -10,13 +10,13 @@ import ipywidgets
 
 from .contexts import Context, Contexts
 from .draft import Draft, Mistake
-from .fields import cluster_groups
-from .rows import Row, note
+from .fields import Field, cluster_groups
+from .rows import Row, Sections, note
 from .start import cluster, existing
 
 _ROLES = [("not part of it", ""), ("primary", "primary"), ("secondary", "secondary")]
-_OF_ITS_OWN = ("context", "datacenter")
-_FIELDS = [field for group in cluster_groups() for field in group.fields]
+_FIELDS = {field.place: field for group in cluster_groups() for field in group.fields}
+_MORE = [field for place, field in _FIELDS.items() if place not in ("context", "datacenter")]
 
 
 class ClusterRows:
@@ -61,6 +61,9 @@ class ClusterRows:
     def clean(self, place: str, text: str) -> str:
         return self._draft.clean(place, text)
 
+    def opened(self) -> None:
+        self._changed()
+
     def role_changed(self, context: str, role: str) -> None:
         names = [str(self.said(f"{place}.datacenter")) for place in self._draft.clusters().values()]
         new = cluster(self._facts[context], taken=names)
@@ -88,7 +91,8 @@ class _Block:
             layout={"width": "36em", "max_width": "100%"},
         )  # fmt: skip
         self._role.observe(self._role_changed, names="value")
-        self._rows: dict[str, Row] = {}
+        self._datacenter: Row | None = None
+        self._rest: Sections | None = None
         self._wrong = ipywidgets.HTML()
         self._wrong.add_class("consulfed-field-mistakes")
         self._more = ipywidgets.VBox()
@@ -107,33 +111,35 @@ class _Block:
             self._role.unobserve(self._role_changed, names="value")
             self._role.value = role
             self._role.observe(self._role_changed, names="value")
-        if bool(place) is not bool(self._rows):
+        if bool(place) is (self._datacenter is None):
             self._ask(place)
-        for name, row in self._rows.items():
-            where = f"{place}.{name}"
-            row.wrong([each.sentence for each in mistakes if each.place == where])
-            if isinstance(row.widget.value, str):
-                clean = self._owner.clean(where, row.widget.value)
-                if clean != row.widget.value:
-                    row.show(clean)
         mine = (place, f"{place}.context") if place else ()
         self._wrong.value = "".join(note("mistake", f"✘ {m.sentence}") for m in mistakes if m.place in mine)
+        if self._datacenter is None or self._rest is None:
+            return
+
+        def sentences(at: str) -> list[str]:
+            return [each.sentence for each in mistakes if each.place == f"{place}.{at}"]
+
+        self._datacenter.wrong(sentences("datacenter"))
+        self._rest.wrong(sentences)
+        for at, row in {"datacenter": self._datacenter, **self._rest.rows}.items():
+            row.keep_up(self._owner.said(f"{place}.{at}"), partial(self._owner.clean, f"{place}.{at}"))
 
     def _ask(self, place: str) -> None:
-        """Make the rows of a cluster that takes part now, or drop those of one that no longer does."""
+        """Ask about a cluster that takes part now; no longer about one that does not."""
         if not place:
-            self._rows, self._more.children = {}, ()
+            self._datacenter = self._rest = None
+            self._more.children = ()
             return
+        self._datacenter = self._row(_FIELDS["datacenter"])
+        heading = f"More about {self._context.context}"
+        self._rest = Sections([(heading, _MORE)], self._row, self._owner.opened)
+        self._more.children = [self._datacenter.box, self._rest.box]
+
+    def _row(self, field: Field) -> Row:
         name = self._context.context
-        for field in _FIELDS:
-            if field.place != "context":
-                said = self._owner.said(f"{place}.{field.place}")
-                label = ("Datacenter" if field.place == "datacenter" else field.place) + f" of {name}"
-                value = field.default if said is None else said
-                tell = partial(self._owner.tell, name, field.place)
-                self._rows[field.place] = Row(field, label, value, tell)
-        more = ipywidgets.Accordion(
-            [ipywidgets.VBox([row.box for at, row in self._rows.items() if at not in _OF_ITS_OWN])],
-            titles=(f"More about {name}",),
-        )
-        self._more.children = [self._rows["datacenter"].box, more]
+        said = self._owner.said(f"{self._owner.place(name)}.{field.place}")
+        label = ("Datacenter" if field.place == "datacenter" else field.place) + f" of {name}"
+        value = field.default if said is None else said
+        return Row(field, label, value, partial(self._owner.tell, name, field.place))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ..params.files import home
 from ..show import Page, Text
 from .contexts import Contexts, look
 from .draft import Draft
@@ -23,7 +24,7 @@ class FormPage:
 
     def __init__(self, file: str = ""):
         self._given = bool(file)
-        path = Path(file).expanduser() if file else _params_folder() / "new.yaml"
+        path = home(file) if file else _params_folder() / "new.yaml"
         self._contexts: Contexts | None = None
         if self._given and path.exists():
             self.draft = Draft.of(path)

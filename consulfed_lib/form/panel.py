@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,17 +14,26 @@ import ipywidgets
 
 from ..errors import ConsulfedError
 from ..params import SANDBOX, kubeconfig_servers
+from ..params.files import home
+from ..results import MARKS
 from .clusters import ClusterRows
 from .contexts import Contexts, look
-from .draft import Draft
+from .draft import Draft, Mistake
 from .fields import Field, federation_groups
 from .preview import commands, parameters_cell, values
-from .rows import STYLE, Row, block, note
+from .rows import STYLE, Row, Sections, block, note
 from .start import beginning
 
 _FIRST = ("federation", "reason", "change_id", "kubeconfig")
 _PAUSE = 0.25
 """Seconds without a key being pressed after which is checked what was typed."""
+
+
+class _Form(ipywidgets.VBox):
+    """The form where it is displayed; as text it says where the same stands as text."""
+
+    def __repr__(self) -> str:
+        return "The form. Without widgets, the cells below say what it says."
 
 
 class Panel:
@@ -39,7 +50,6 @@ class Panel:
         self._servers = kubeconfig_servers(self._kubeconfig)
         self._given, self._new = given, draft.is_new
         self._due: asyncio.TimerHandle | None = None
-        self._rows: dict[str, Row] = {}
         self._clusters = ClusterRows(draft, self._soon)
         self._file = ipywidgets.Text(
             value=str(draft.file), description="File to write", style={"description_width": "17em"},
@@ -59,7 +69,7 @@ class Panel:
         self._commands = self._html("consulfed-form-commands")
         for button, name in ((self._save, "save"), (self._again, "again")):
             button.add_class(f"consulfed-form-{name}")
-        self.box = ipywidgets.VBox(self._parts())
+        self.box = _Form(self._parts())
         self.box.add_class("consulfed-form")
         self._clusters.offer(contexts)
         self.refresh()
@@ -73,30 +83,30 @@ class Panel:
     def _parts(self) -> list[Any]:
         groups = federation_groups()
         top = groups[0].fields
-        first = [self._row(field) for field in top if field.place in _FIRST]
+        self._first = {field.place: self._row(field) for field in top if field.place in _FIRST}
         rest = [("Options", [field for field in top if field.place not in _FIRST])]
         rest += [(f"{group.place}: {group.help}", list(group.fields)) for group in groups[1:]]
-        options = ipywidgets.Accordion(
-            [ipywidgets.VBox([self._row(field) for field in fields]) for _, fields in rest],
-            titles=tuple(title for title, _ in rest),
-        )
-        options.add_class("consulfed-form-options")
+        self._options = Sections(rest, self._row, self.refresh)
+        self._options.box.add_class("consulfed-form-options")
         title = "<h4>{}</h4>".format
         return [
             ipywidgets.HTML(STYLE),
-            ipywidgets.HTML(title("Federation")), *first,
+            ipywidgets.HTML(title("Federation")), *(row.box for row in self._first.values()),
             ipywidgets.HTML(title("Clusters")), self._clusters.box, self._again,
-            ipywidgets.HTML(title("Options")), options,
+            ipywidgets.HTML(title("Options")), self._options.box,
             ipywidgets.HTML(title("Check and save")), self._messages, self._file,
             ipywidgets.HBox([self._save, self._reason]),
             ipywidgets.HTML(title("Preview")), self._preview,
             ipywidgets.HTML(title("The same without this form")), self._commands,
         ]  # fmt: skip
 
-    def _row(self, field: Field) -> Any:
-        row = Row(field, field.place, self.draft.value(field.place), partial(self._say, field.place))
-        self._rows[field.place] = row
-        return row.box
+    def _row(self, field: Field) -> Row:
+        return Row(field, field.place, self.draft.value(field.place), partial(self._say, field.place))
+
+    @property
+    def _rows(self) -> dict[str, Row]:
+        """The rows that are there by now."""
+        return self._first | self._options.rows
 
     # -- what somebody does -------------------------------------------------------------------------------------
 
@@ -109,13 +119,14 @@ class Panel:
     def _name_file(self, federation: str) -> None:
         """A new file is called as its federation, until somebody calls it something else."""
         self._file.unobserve(self._file_changed, names="value")
-        self._file.value = str(self.draft.file.with_name(f"{federation or 'new'}.yaml"))
+        name = re.sub(r"[^\w.-]+", "-", federation) or "new"
+        self._file.value = str(self.draft.file.with_name(f"{name}.yaml"))
         self._file.observe(self._file_changed, names="value")
         self.draft.file = Path(self._file.value)
 
     def _file_changed(self, change: Any) -> None:
         self._given = True
-        self.draft.file = Path(change["new"].strip() or "params.yaml").expanduser()
+        self.draft.file = home(change["new"].strip() or "params.yaml")
         self._soon()
 
     def _ask_again(self, _: Any) -> None:
@@ -123,6 +134,8 @@ class Panel:
         self.refresh()
 
     def _saved(self, _: Any) -> None:
+        if self._due:
+            self._due.cancel()  # what it would check, saving checks
         try:
             where = self.draft.save()
         except ConsulfedError as error:
@@ -153,14 +166,16 @@ class Panel:
             self._kubeconfig, self._servers = kubeconfig, servers
             self._offer()
         mistakes = self.draft.mistakes()
+
+        def sentences(place: str) -> list[str]:
+            return [each.sentence for each in mistakes if each.place == place]
+
+        self._options.wrong(sentences)
         for place, row in self._rows.items():
-            row.wrong([each.sentence for each in mistakes if each.place == place])
-            self._clean(place, row)
+            row.wrong(sentences(place))
+            row.keep_up(self.draft.value(place), partial(self.draft.clean, place))
         self._clusters.refresh(mistakes)
-        self._messages.value = "<div role='status'>{}</div>".format(
-            "".join(note("mistake", f"✘ {each.sentence}") for each in mistakes)
-            or note("well", f"✔ {self.draft.file} is well: consulfed params check finds no mistake.")
-        )
+        self._messages.value = f"<div role='status'>{self._verdict(mistakes)}</div>"
         reason = self._why_not(len(mistakes))
         self._save.disabled = bool(reason)
         self._reason.value = note(
@@ -168,6 +183,14 @@ class Panel:
         )
         self._show_preview()
         self._commands.value = block(commands(self.draft.file), "commands")
+
+    def _verdict(self, mistakes: list[Mistake]) -> str:
+        """Every mistake; else that there is none, with what `params check` would warn of or could not look at."""
+        if mistakes:
+            return "".join(note("mistake", f"✘ {each.sentence}") for each in mistakes)
+        told = [each for each in self.draft.judgement().found if each.severity != "ok"]
+        lines = [note("fact", f"{MARKS[each.severity]} {each.severity}: {each.found}") for each in told]
+        return note("well", f"✔ No mistake is found in {self.draft.file}.") + "".join(lines)
 
     def _why_not(self, mistakes: int) -> str:
         """Why the file cannot be saved now; empty where it can."""
@@ -177,15 +200,9 @@ class Panel:
                 if mistakes == 1
                 else f"Save is off: there are {mistakes} mistakes."
             )
-        if self.draft.is_new and self.draft.file.exists():
+        if self.draft.is_new and os.path.exists(self.draft.file):
             return f"Save is off: {self.draft.file} is there already. Open that file, or give another name."
         return ""
-
-    def _clean(self, place: str, row: Row) -> None:
-        if isinstance(row.widget.value, str):
-            clean = self.draft.clean(place, row.widget.value)
-            if clean != row.widget.value:
-                row.show(clean)
 
     def _offer(self) -> None:
         """Ask the clusters of the kubeconfig; a new file in which no cluster was chosen begins anew for them."""

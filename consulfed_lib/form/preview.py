@@ -11,14 +11,12 @@ from typing import Any, get_origin
 import yaml
 from pydantic import BaseModel
 
+from ..checks.values import UNKNOWN_URL
 from ..params import Federation, anchored, kubeconfig_servers
 from ..params.secrets import secrets_in
 from ..steps import NOTEBOOKS
 from ..values import primary_values, secondary_values
 from .shield import shielded
-
-UNKNOWN_URL = "https://taken-from-the-kubeconfig.invalid"
-"""Stands for a secondary's API URL where the kubeconfig does not tell it."""
 
 
 @dataclass(frozen=True)

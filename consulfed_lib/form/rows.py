@@ -113,10 +113,61 @@ class Row:
         self.widget.value = shown(self.field, value)
         self.widget.observe(self._changed, names="value")
 
+    def keep_up(self, value: Any, clean: Callable[[str], str]) -> None:
+        """Show what is said where it was not typed here; and nothing that was taken out of what was typed."""
+        there = self.widget.value
+        if self.field.kind in ("switch", "choice"):
+            if there != shown(self.field, value):
+                self.show(value)
+        elif clean(there) != there:
+            self.show(clean(there))
+
     def wrong(self, sentences: list[str]) -> None:
         """Say what is wrong with it, below it."""
         self._wrong.value = "".join(note("mistake", f"✘ {each}") for each in sentences)
         self._wrong.layout.display = None if sentences else "none"
+
+
+class Sections:
+    """Rows below headings, made when somebody opens them: a hundred fields that nobody looks at cost seconds.
+
+    Args:
+        sections: (heading, its fields).
+        make: makes the row of a field.
+        opened: called when rows were made.
+    """
+
+    def __init__(
+        self,
+        sections: list[tuple[str, list[Field]]],
+        make: Callable[[Field], Row],
+        opened: Callable[[], None],
+    ):
+        self.rows: dict[str, Row] = {}
+        self._sections, self._make, self._opened = sections, make, opened
+        self.box = ipywidgets.Accordion(
+            [ipywidgets.VBox() for _ in sections], titles=tuple(title for title, _ in sections)
+        )
+        self.box.observe(self._open, names="selected_index")
+
+    def _open(self, change: Any) -> None:
+        if change["new"] is None or self.box.children[change["new"]].children:
+            return
+        made = {field.place: self._make(field) for field in self._sections[change["new"]][1]}
+        self.rows |= made
+        self.box.children[change["new"]].children = [row.box for row in made.values()]
+        self._opened()
+
+    def wrong(self, sentences: Callable[[str], list[str]]) -> None:
+        """Say what is wrong: below each field, and in the heading, which is seen before it is opened."""
+        titles = []
+        for title, fields in self._sections:
+            found = [each for field in fields for each in sentences(field.place)]
+            titles.append(f"{title} ✘ {len(found)} wrong" if found else title)
+        if self.box.titles != tuple(titles):
+            self.box.titles = tuple(titles)
+        for place, row in self.rows.items():
+            row.wrong(sentences(place))
 
 
 def _word(default: Any) -> str:

@@ -33,9 +33,14 @@ class UniqueKeys(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def home(path: str | Path) -> Path:
+    """The path with `~` as the user's folder; of a user who does not exist it stays, and nothing is found there."""
+    return Path(os.path.expanduser(path))
+
+
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """The mapping in a YAML file. Raises ValueError with a sentence about what is wrong."""
-    file = Path(path).expanduser()
+    file = home(path)
     try:
         found = yaml.load(file.read_text(encoding="utf-8"), Loader=UniqueKeys)
     except OSError as error:
@@ -69,7 +74,7 @@ def kubeconfig_servers(kubeconfig: str) -> dict[str, str]:
     clusters: dict[str, str] = {}
     for file in filter(None, files):
         try:
-            content = yaml.load(Path(file).expanduser().read_text(encoding="utf-8"), Loader=_QUICK)
+            content = yaml.load(home(file).read_text(encoding="utf-8"), Loader=_QUICK)
             named = {str(item["name"]): item.get("context") for item in content["contexts"]}
             reached = {
                 str(item["name"]): str(item["cluster"].get("server", ""))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -208,7 +208,7 @@ class Federation(_Model):
         """The path for the Kubernetes client; None means its usual rules ($KUBECONFIG, ~/.kube/config)."""
         if self.kubeconfig == SANDBOX:
             return str(places.sandbox_kubeconfig())
-        return str(Path(self.kubeconfig).expanduser()) if self.kubeconfig else None
+        return os.path.expanduser(self.kubeconfig) if self.kubeconfig else None
 
     def fullname(self, cluster: Cluster) -> str:
         """The prefix of the names of all objects of Consul in that cluster."""

@@ -12,7 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from ..errors import ParamsError
-from .files import UniqueKeys
+from .files import UniqueKeys, home
 from .mistakes import context_mistakes, cross_checks
 from .models import NOTEBOOK_NAMES, Federation
 from .secrets import hide, secrets_in
@@ -58,9 +58,7 @@ def anchored(raw: Mapping[Any, Any], folder: Path) -> dict[Any, Any]:
     for holder in holders:
         files = holder.get("values_files") if isinstance(holder, dict) else None
         if isinstance(files, list):
-            holder["values_files"] = [
-                str(folder / Path(f).expanduser()) if isinstance(f, str) else f for f in files
-            ]
+            holder["values_files"] = [str(folder / home(f)) if isinstance(f, str) else f for f in files]
     return found
 
 

@@ -12,12 +12,44 @@ import psutil
 import pytest
 
 from consulfed_lib import redact
+from consulfed_lib.form.contexts import look
+from consulfed_lib.form.page import FormPage
+from consulfed_lib.lab import start_sandbox
+from consulfed_lib.params import load
 
 from .conftest import PARAMS, ROOT, Sandbox, leaks
 
 NOTEBOOKS = [
     "00-preflight", "01-primary-setup", "02-secret-transfer-dc2", "03-secondary-setup-dc2", "04-verification",
 ]  # fmt: skip
+
+
+def consuls(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Context → the Consul there, as the form shows it."""
+    monkeypatch.setenv("CONSULFED_SANDBOX", sandbox.env["CONSULFED_SANDBOX"])
+    found = look("sandbox")
+    assert all(each.kubernetes.startswith("v1.") for each in found)
+    assert not any(value.decode("latin-1") in repr(found) for value in sandbox.secret_values().values())
+    return {each.context: each.consul for each in found}
+
+
+def test_a_new_params_file_for_the_sandbox_is_its_whole_federation(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As the form proposes it, `params new` writes it; it is well, with the sandbox that is up."""
+    assert set(consuls(sandbox, monkeypatch).values()) == {"no Consul"}
+    file = tmp_path / "practice.yaml"
+    made = sandbox.consulfed("params", "new", "--kubeconfig", "sandbox", "-o", str(file))
+    assert made.returncode == 0, made.stderr
+    assert "sandbox-dc1: Kubernetes v1." in made.stderr
+    ours, usual = load(file), load(PARAMS)
+    assert (ours.clusters, ours.chart.version) == (usual.clusters, usual.chart.version)
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    monkeypatch.chdir(tmp_path)
+    assert FormPage().draft.federation == ours
+    told: list[str] = []
+    assert start_sandbox(PARAMS, told.append) is False
+    assert "it is up" in told[0]
 
 
 def test_a_dry_run_writes_nothing(sandbox: Sandbox) -> None:
@@ -48,6 +80,16 @@ def test_apply_leaves_a_verified_federation(sandbox: Sandbox) -> None:
     for pair in ("dc1 → dc2", "dc2 → dc1"):
         assert {("node-health", pair), ("catalog-services", pair)} <= pairs
     assert sandbox.writes(), "an apply that writes nothing would make the tests beside this one worthless"
+
+
+def test_the_form_shows_the_consul_that_is_there(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever context of its cluster is asked, also with rights to read only."""
+    found = consuls(sandbox, monkeypatch)
+    version = load(PARAMS).chart.version
+    for i in (1, 2):
+        words = f"release consul in consul, chart {version}, datacenter dc{i}, federated"
+        assert {found[f"sandbox-dc{i}"], found[f"sandbox-dc{i}-admin"]} == {words}
+        assert found[f"sandbox-dc{i}-read-only"].startswith("release consul in consul")
 
 
 def test_members_are_alive_in_both_datacenters(sandbox: Sandbox) -> None:
