@@ -45,15 +45,12 @@ EDGE = "var(--jp-border-color1,#8c959f)"
 ADDED, REMOVED = "rgba(46,160,67,.2)", "rgba(248,81,73,.2)"
 """Grounds of lines of a diff, under text of the theme's own colour: clear enough for it in a light and a dark theme."""
 
-YAML_COLOURS: Mapping[str, str] = {
-    "key": "var(--jp-mirror-editor-property-color,#05a)",
-    "literal": "var(--jp-mirror-editor-keyword-color,green)",
-}
-"""What JupyterLab's own editor draws such words in, in each theme."""
+LITERAL = "var(--jp-mirror-editor-keyword-color,green)"
+"""What JupyterLab's own editor draws numbers and truth values in, in each theme."""
 
 
 def badge(severity: Severity, words: str) -> str:
     """A verdict within a line of text: its words (HTML) in its colour, on its ground."""
     style = STYLES[severity]
-    look = f"color:{style.colour};background:{style.ground};padding:0 4px;white-space:nowrap"
+    look = f"color:{style.colour};background:{style.ground};white-space:nowrap"
     return f'<span class="consulfed-{severity}" style="{look}">{words}</span>'

@@ -130,7 +130,7 @@ class Table:
             style += ";white-space:nowrap"
             words = words if row.outcome == "unchanged" else f"<b>{words}</b>"
         if first:
-            return f'<th scope="row" style="{style};font-weight:inherit"{key}>{words}</th>'
+            return f'<th scope="row" style="{style}"{key}>{words}</th>'
         return f'<td style="{style}"{key}>{words}</td>'
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:

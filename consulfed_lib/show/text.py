@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from ..palette import ADDED, EDGE, REMOVED, YAML_COLOURS
+from ..palette import ADDED, EDGE, LITERAL, REMOVED
 from ..redact import scrub
 
 _PRE = (
@@ -43,7 +43,7 @@ class Text:
 
 
 class Yaml(Text):
-    """YAML with its keys, numbers and truth values in colours of the theme's editor."""
+    """YAML with its keys set off, and its numbers and truth values in a colour of the theme's editor."""
 
     kind = "yaml"
 
@@ -53,19 +53,19 @@ class Yaml(Text):
 
         tokens = YamlLexer(stripnl=False, ensurenl=False).get_tokens(scrub(self.text))
         pieces = []
-        for colour, group in groupby(tokens, lambda token: _colour(str(token[0]), token[1])):
+        for mark, group in groupby(tokens, lambda token: _mark(str(token[0]), token[1])):
             words = html.escape("".join(text for _, text in group))
-            pieces.append(f'<span style="color:{colour}">{words}</span>' if colour else words)
+            pieces.append(mark.replace("…", words) if mark else words)
         return "".join(pieces)
 
 
-def _colour(token: str, text: str) -> str:
-    """Of a token of YAML; empty: that of all text."""
+def _mark(token: str, text: str) -> str:
+    """What stands around a token of YAML (`…`); empty: nothing."""
     if token.startswith("Token.Name.Tag"):
-        return YAML_COLOURS["key"]
+        return "<b>…</b>"
     if token.startswith("Token.Literal.Scalar"):
         kind = yaml.SafeLoader("").resolve(yaml.ScalarNode, text, (True, False))
-        return "" if kind == "tag:yaml.org,2002:str" else YAML_COLOURS["literal"]
+        return "" if kind == "tag:yaml.org,2002:str" else f'<span style="color:{LITERAL}">…</span>'
     return ""
 
 
