@@ -76,6 +76,22 @@ def test_jupyterlab_opens_at_the_notebooks_of_the_repository(tmp_path, monkeypat
     assert "no sandbox is started" in capsys.readouterr().err
 
 
+def test_our_settings_are_ones_that_jupyterlab_has():
+    """A setting of another name would be passed over in silence."""
+    share = Path(sys.prefix) / "share" / "jupyter"
+    overrides = json.loads(Path(lab.__file__).with_name("overrides.json").read_text())
+    assert overrides["@jupyter-widgets/jupyterlab-manager:plugin"] == {"saveState": False}
+    for plugin, settings in overrides.items():
+        package, _, name = plugin.partition(":")
+        places = (
+            share / "lab" / "schemas" / package,
+            share / "labextensions" / package / "schemas" / package,
+        )
+        schema = next(each for each in (place / f"{name}.json" for place in places) if each.is_file())
+        assert set(settings) <= set(json.loads(schema.read_text())["properties"])
+    assert f"--LabApp.app_settings_dir={Path(lab.__file__).parent}" in lab._QUIET
+
+
 def test_a_sandbox_that_does_not_come_up_is_an_error(tmp_path, monkeypatch):
     """JupyterLab would open on nothing."""
     (tmp_path / "file").touch()

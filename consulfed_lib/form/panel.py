@@ -56,7 +56,9 @@ class Panel:
             layout={"width": "36em", "max_width": "100%"},
         )  # fmt: skip
         self._file.observe(self._file_changed, names="value")
-        self._again = ipywidgets.Button(description="Ask the clusters again", layout={"width": "auto"})
+        self._again = ipywidgets.Button(
+            description="Ask the clusters again", layout={"width": "auto", "align_self": "flex-start"}
+        )
         self._again.on_click(self._ask_again)
         self._save = ipywidgets.Button(
             description="Save", button_style="primary", tooltip="Write the params file"
@@ -84,7 +86,7 @@ class Panel:
         groups = federation_groups()
         top = groups[0].fields
         self._first = {field.place: self._row(field) for field in top if field.place in _FIRST}
-        rest = [("Options", [field for field in top if field.place not in _FIRST])]
+        rest = [("The whole federation", [field for field in top if field.place not in _FIRST])]
         rest += [(f"{group.place}: {group.help}", list(group.fields)) for group in groups[1:]]
         self._options = Sections(rest, self._row, self.refresh)
         self._options.box.add_class("consulfed-form-options")

@@ -17,8 +17,10 @@ _AS_ELSEWHERE = "as in the federation"
 
 STYLE = """<style>
 .consulfed-form { color: var(--jp-ui-font-color1, #1a1a1a); }
-.consulfed-form .consulfed-help, .consulfed-form .consulfed-fact { color: var(--jp-ui-font-color1, #1a1a1a);
-  line-height: 1.4; }
+.consulfed-form { --jp-widgets-horizontal-tab-width: 19em; }
+.consulfed-form .consulfed-fact { line-height: 1.5; }
+.consulfed-form .consulfed-help { line-height: var(--jp-widgets-inline-height, 28px); }
+.consulfed-form .jupyter-widget-Collapse-header { color: var(--jp-ui-font-color1, #1a1a1a); }
 .consulfed-form .consulfed-mistake { color: var(--jp-error-color1, #b00020); font-weight: 600; line-height: 1.4; }
 .consulfed-form .consulfed-well { color: var(--jp-success-color0, #1a7f37); font-weight: 600; }
 .consulfed-form pre { color: var(--jp-content-font-color1, #1a1a1a); background: var(--jp-layout-color1, #fff);
@@ -97,7 +99,7 @@ class Row:
         self._wrong = ipywidgets.HTML(layout={"display": "none", "margin": f"0 0 0 {_WIDE}"})
         self._wrong.add_class("consulfed-field-mistakes")
         default = "" if field.default in (None, "", [], {}) else f" Default: {_word(field.default)}."
-        help = ipywidgets.HTML(note("help", f"{field.help}.{default}"), layout={"margin": "2px 0 2px 1em"})
+        help = ipywidgets.HTML(note("help", f"{field.help}.{default}"), layout={"margin": "0 0 0 1em"})
         line = ipywidgets.HBox([self.widget, help], layout={"flex_flow": "row wrap"})
         self.box = ipywidgets.VBox([line, self._wrong])
         self.box.add_class("consulfed-field")

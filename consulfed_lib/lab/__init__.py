@@ -11,15 +11,17 @@ from pathlib import Path
 
 import click
 
-from . import places
-from .errors import ParamsError, ToolError
-from .params import SANDBOX, read
+from .. import places
+from ..errors import ParamsError, ToolError
+from ..params import SANDBOX, read
 
 _QUIET = (
+    f"--LabApp.app_settings_dir={Path(__file__).parent}",
     "--LabApp.news_url=None",
     "--LabApp.check_for_updates_class=jupyterlab.handlers.announcements.NeverCheckForUpdate",
 )
-"""Nothing is asked of anybody outside."""
+"""Nothing is asked of anybody outside. What the front end would ask, and that no notebook keeps states of widgets, is
+said in overrides.json; a user's own settings come before it."""
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
