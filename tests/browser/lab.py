@@ -22,18 +22,20 @@ from consulfed_lib.places import SANDBOX_VARIABLE
 from consulfed_lib.waiting import Seen, wait_for
 
 NUMBER = re.compile(r"^\[\d+\]:$")
-LONG = 120_000.0
+LONG = 60_000.0
 """Milliseconds within which the slowest cell ends; the steps' own deadlines are shorter."""
-SETTINGS = {
-    "docmanager-extension/plugin": {"autosave": False},
-    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
-}
-"""A notebook is saved when a test saves it, and at no other time; JupyterLab does not ask whether it may tell news."""
+SETTINGS = {"docmanager-extension/plugin": {"autosave": False}}
+"""A notebook is saved when a test saves it, and at no other time."""
 
 
 _IDLE = """() => {
   const kernel = window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel
   return kernel?.connectionStatus === 'connected' && kernel.status === 'idle'
+}"""
+
+_INTO_SIGHT = """async e => {
+  e.scrollIntoView()
+  for (const _ of [1, 2]) await new Promise(requestAnimationFrame)
 }"""
 
 
@@ -177,19 +179,28 @@ class Notebook:
 
     def output(self, cell: Locator | str) -> str:
         cell = self.cell(cell) if isinstance(cell, str) else cell
+        # What is out of sight is not laid out, and has no words then.
+        cell.evaluate(_INTO_SIGHT)
         return cell.locator(".jp-Cell-outputWrapper").inner_text()
 
     def confirm(self, name: str) -> None:
-        """Answer what a cell asks before it applies: in the field with its button, or in the kernel's own line."""
-        line = self.panel.locator(".jp-Stdin-input")
+        """Answer what a cell asks before it applies: in the field with its button, or, where the page is too slow to be
+        heard, in the kernel's own line."""
         field = self.panel.locator(".consulfed-confirm .consulfed-name input")
+        line = self.panel.locator(".jp-Stdin-input")
         expect(field.or_(line)).to_be_visible(timeout=LONG)
         if line.is_visible():
             line.fill(name)
             line.press("Enter")
-        else:
-            field.fill(name)
-            self.panel.locator(".consulfed-confirm .consulfed-apply").click()
+            return
+        field.fill(name)
+        self.panel.locator(".consulfed-confirm .consulfed-apply").click()
+
+    def shows(self, source: str, words: str) -> None:
+        """Wait until a cell shows what it showed before."""
+        cell = self.cell(source)
+        cell.evaluate(_INTO_SIGHT)
+        expect(cell.locator(".jp-Cell-outputWrapper")).to_have_text(words, use_inner_text=True, timeout=LONG)
 
     def replace(self, source: str, line: str, old: str, new: str) -> None:
         """Put another word into a line of a cell, as with a double click and the keyboard."""

@@ -34,6 +34,10 @@ _FIGURES = re.compile(
     r"\b(?=[0-9a-f]*[0-9])[0-9a-f]{7,}\b|"
     r"(?<![A-Za-z\d])\d(?:[\d.,:]*\d)?"
 )
+_WORDS = """root => [
+  root.innerText,
+  ...[...root.querySelectorAll('svg text')].filter(e => !root.innerText.includes(e.textContent)).map(e => e.textContent)
+].join("\\n")"""
 _STYLES = (
     "root => [...root.querySelectorAll('.jp-OutputArea-output [style]')].map(e => e.getAttribute('style'))"
 )
@@ -51,7 +55,7 @@ def without_figures(text: str) -> str:
 
 def shown(element: Locator) -> str:
     """What a picture of the element says."""
-    lines = [line.strip() for line in without_figures(element.inner_text()).splitlines()]
+    lines = [line.strip() for line in without_figures(element.evaluate(_WORDS)).splitlines()]
     styles = sorted({without_figures(style) for style in element.evaluate(_STYLES)})
     return "\n".join([*(line for line in lines if line), "--", *styles])
 
@@ -86,17 +90,24 @@ class Pictures:
         self.taken: set[str] = set()
         TAKEN.mkdir(exist_ok=True)
 
-    def take(self, name: str, element: Locator) -> None:
-        """One picture in each theme, and the comparison with the README's."""
-        says, size = shown(element), self.page.viewport_size
+    def take(self, name: str, element: Locator, *, end: bool = False, of: Locator | None = None) -> None:
+        """One picture in each theme, and the comparison with the README's.
+
+        Args:
+            end: of what is too tall the end is shown, and not the beginning.
+            of: the part whose words are compared, where the rest may be another one in each run.
+        """
+        element.evaluate("e => e.scrollIntoView()")
+        says, size = shown(of or element), self.page.viewport_size
         assert size is not None
         self.page.set_viewport_size({**size, "height": TALLEST + 200})
         for theme in THEMES:
             self.theme(theme)
-            element.evaluate("e => e.scrollIntoView({block: 'start'})")
+            element.evaluate("(e, block) => e.scrollIntoView({block})", "end" if end else "start")
             box = element.bounding_box()
             assert box is not None
-            box["height"] = min(box["height"], TALLEST)
+            height = min(box["height"], TALLEST)
+            box |= {"y": box["y"] + (box["height"] - height if end else 0), "height": height}
             file = f"{name}-{theme}.png"
             self._keep(file, small(self.page.screenshot(clip=box, animations="disabled"), says), says)
         self.theme("light")
