@@ -18,7 +18,7 @@ SETUP = """
 from consulfed_lib import params, redact, steps, waiting
 from consulfed_lib.results import Finding, Findings
 from consulfed_lib.steps import panel
-panel._PATIENCE = 0.5
+panel._TRIES = (0.1,)
 from tests.conftest import RAW
 from tests.switch import Switch
 redact.install()
@@ -113,13 +113,14 @@ class Lab:
         comm = content["comm_id"]
         if kind == "comm_open":
             self.widgets[comm] = content["data"]["state"]
-            if self.subshells:
-                if not self.subshell:
-                    self.subshell = self._new_subshell()
-                if self.widgets[comm].get("_model_name") == "PlayModel":
-                    self.send(comm, {"method": "update", "state": {"value": 1}, "buffer_paths": []})
+            if self.subshells and not self.subshell:
+                self.subshell = self._new_subshell()
         elif kind == "comm_msg" and content["data"].get("method") == "update":
             self.widgets[comm] |= content["data"]["state"]
+            if self.subshells and content["data"]["state"].get(
+                "playing"
+            ):  # not if it is so from the beginning
+                self.send(comm, {"method": "update", "state": {"value": 1}, "buffer_paths": []})
 
     def _new_subshell(self) -> str:
         self.client.control_channel.send(self.client.session.msg("create_subshell_request", {}))

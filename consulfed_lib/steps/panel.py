@@ -15,10 +15,10 @@ from uuid import uuid4
 from ..palette import badge
 from ..results import now
 
-_PATIENCE = 3.0
-"""Seconds that a front end has to be heard; one that is not asks by the kernel's own input."""
-_PULSE = 200
-"""Milliseconds between two messages of the widget that sends by itself."""
+_TRIES = (0.4, 0.8, 1.2)
+"""Seconds that a front end has to draw a widget, in each try to be heard; after that, the kernel's input asks."""
+_ANSWER = 0.4
+"""Seconds that its message then has."""
 
 
 def possible() -> bool:
@@ -65,15 +65,21 @@ class Panel:
                 widget.close()
 
     def _is_heard(self) -> bool:
-        """Shows a widget that nobody sees and that sends by itself."""
+        """Whether a widget that nobody sees, and that sends by itself when it is told to play, is heard. Each try has
+        one of its own: a message that went astray keeps a widget from sending another."""
         import ipywidgets
 
-        steps = int(_PATIENCE * 1000 / _PULSE)
-        pulse = ipywidgets.Play(playing=True, interval=_PULSE, max=steps, layout={"display": "none"})
-        pulse.observe(self._hear, "value")
-        self._open(pulse)
-        self._show(pulse)
-        return self._heard.wait(_PATIENCE)
+        for drawn in _TRIES:
+            pulse = ipywidgets.Play(interval=50, layout={"display": "none"})
+            pulse.observe(self._hear, "value")
+            self._open(pulse)
+            self._show(pulse, again=len(self._widgets) > 1)
+            if not self._heard.wait(drawn):  # until it is drawn, and the front end has its subshell
+                pulse.playing = True
+                _answered_where_it_comes_from(pulse)
+            if self._heard.wait(_ANSWER):
+                return True
+        return False
 
     def _form(self) -> Any:
         import ipywidgets
@@ -95,11 +101,9 @@ class Panel:
         return form
 
     def _open(self, *widgets: Any) -> None:
-        """ipykernel 7.4 sends what a front end says of a widget to the thread that said something of it last: to this
-        one, which waits. Without a note of that, it goes to where the front end sends it."""
         self._widgets += widgets
         for widget in widgets:
-            vars(widget.comm).pop("_reply_subshell_id", None)
+            _answered_where_it_comes_from(widget)
 
     def _show(self, value: Any, again: bool = False, raw: bool = False) -> None:
         from IPython.display import display
@@ -121,3 +125,9 @@ class Panel:
 
     def _give_up(self, button: Any) -> None:
         self._decided.set()
+
+
+def _answered_where_it_comes_from(widget: Any) -> None:
+    """ipykernel 7.4 sends what a front end says of a widget to the thread that said something of it last: to this one,
+    which waits. Without a note of that, it goes to where the front end sends it."""
+    vars(widget.comm).pop("_reply_subshell_id", None)
