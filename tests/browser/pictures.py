@@ -34,6 +34,11 @@ _FIGURES = re.compile(
     r"\b(?=[0-9a-f]*[0-9])[0-9a-f]{7,}\b|"
     r"(?<![A-Za-z\d])\d(?:[\d.,:]*\d)?"
 )
+_BOX = """(e, block) => {
+  e.scrollIntoView({block})
+  const {x, y, width, height} = e.getBoundingClientRect()
+  return {x, y, width, height}
+}"""
 _WORDS = """root => [
   root.innerText,
   ...[...root.querySelectorAll('svg text')].filter(e => !root.innerText.includes(e.textContent)).map(e => e.textContent)
@@ -101,17 +106,23 @@ class Pictures:
         says, size = shown(of or element), self.page.viewport_size
         assert size is not None
         self.page.set_viewport_size({**size, "height": TALLEST + 200})
+        self.page.mouse.move(0, 0)  # nothing is marked because it lies under the mouse
         for theme in THEMES:
             self.theme(theme)
-            element.evaluate("(e, block) => e.scrollIntoView({block})", "end" if end else "start")
-            box = element.bounding_box()
-            assert box is not None
-            height = min(box["height"], TALLEST)
-            box |= {"y": box["y"] + (box["height"] - height if end else 0), "height": height}
             file = f"{name}-{theme}.png"
-            self._keep(file, small(self.page.screenshot(clip=box, animations="disabled"), says), says)
+            self._keep(file, small(self._photograph(element, "end" if end else "start"), says), says)
         self.theme("light")
         self.page.set_viewport_size(size)
+
+    def _photograph(self, element: Locator, block: str) -> bytes:
+        """The element as it stands; taken again where it grew meanwhile, as what shows progress does."""
+        before = None
+        while before != (box := element.evaluate(_BOX, block)):
+            before = dict(box)
+            height = min(box["height"], TALLEST)
+            box |= {"y": box["y"] + (box["height"] - height if block == "end" else 0), "height": height}
+            png = self.page.screenshot(clip=box, animations="disabled")
+        return png
 
     def stage(self, name: str) -> None:
         """The whole window as it is, for somebody to look at; not for the README."""
