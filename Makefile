@@ -1,11 +1,11 @@
-# consulfed: demo · test · lint · drill · bench · jupyter · clean. Everything lives in .venv; nothing is done twice.
+# consulfed: demo · test · screenshots · lint · drill · bench · jupyter · clean. Everything lives in .venv; nothing is done twice.
 PYTHON ?= python3
 BIN := .venv/bin
 PARAMS ?= params/sandbox.yaml
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := demo
-.PHONY: demo test lint drill bench jupyter clean
+.PHONY: demo test screenshots lint drill bench jupyter clean
 
 # Two clusters and the five notebooks. A sandbox that is up already is used, and stays up.
 demo: .venv/ready
@@ -15,7 +15,13 @@ demo: .venv/ready
 
 # A file's tests stay together, so that a sandbox that they share comes up once.
 test: lint
+	$(BIN)/python -m tests.browser.chromium
 	$(BIN)/pytest -n 3 --dist loadfile
+
+# The README's pictures, by the same run that tests JupyterLab in a browser.
+screenshots: .venv/ready
+	$(BIN)/python -m tests.browser.chromium
+	CONSULFED_SCREENSHOTS=1 $(BIN)/pytest tests/browser
 
 lint: .venv/ready
 	$(BIN)/ruff check
