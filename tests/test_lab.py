@@ -76,6 +76,20 @@ def test_jupyterlab_opens_at_the_notebooks_of_the_repository(tmp_path, monkeypat
     assert "no sandbox is started" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("user", "allowed"), [(0, True), (1000, False)])
+def test_root_is_let_in_and_told(tmp_path, monkeypatch, capsys, user, allowed):
+    """Jupyter would refuse, after the sandbox has come up; nobody else is told anything."""
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "own.yaml").write_text("federation: x\n")
+    monkeypatch.chdir(tmp_path)
+    called: list[list[str]] = []
+    monkeypatch.setattr(lab.os, "execve", lambda program, words, environment: called.append(words))
+    monkeypatch.setattr(lab.os, "geteuid", lambda: user)
+    main(["jupyter", "--params", "own.yaml"])
+    assert ("--ServerApp.allow_root=True" in called[0]) == allowed
+    assert ("You are root" in capsys.readouterr().err) == allowed
+
+
 def test_our_settings_are_ones_that_jupyterlab_has():
     """A setting of another name would be passed over in silence."""
     share = Path(sys.prefix) / "share" / "jupyter"

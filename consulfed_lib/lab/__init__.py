@@ -49,6 +49,11 @@ def jupyter(params_file: Path, words: tuple[str, ...]) -> None:
         "--ServerApp.root_dir=.",
         "--LabApp.default_url=/lab/tree/notebooks",
     ]
+    if (
+        os.geteuid() == 0
+    ):  # Jupyter refuses, unless it is told that this is meant: in a container everybody is root
+        click.echo("You are root: JupyterLab will be, too, and so will every cell.", err=True)
+        command.append("--ServerApp.allow_root=True")
     os.execve(sys.executable, [*command, *_QUIET, *words], environment(os.environ))
 
 

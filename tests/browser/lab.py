@@ -67,7 +67,6 @@ class Lab:
             "--no-browser",
             "--ServerApp.ip=127.0.0.1",
             "--ServerApp.port=0",
-            "--ServerApp.allow_root=True",
             "--LabApp.expose_app_in_browser=True",
         )
         self.log = (home / "jupyterlab.log").open("w")
