@@ -26,7 +26,7 @@ from ..results import Change, Changes, Finding, Findings, Result, now
 from ..show import Page, Picture, Text, Yaml, as_yaml, display
 from .approval import Approval
 from .confirmation import ask
-from .parts import forget, part
+from .parts import forget, part, settle
 
 Action = Callable[[], Change]
 
@@ -271,7 +271,7 @@ class Step(ABC):
         self._after = Findings(f"Verification of {self.subject}", self.look_after())
         if self._after.errors:
             for each in self._shown_when_failed(self._after):
-                display(each)
+                settle(each)
             raise self._failed(self._after)
         return self._after
 

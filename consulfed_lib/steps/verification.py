@@ -33,13 +33,12 @@ from ..show import (
     Topology,
     Trouble,
     Verdict,
-    display,
 )
 from ..waiting import Seen, wait_for
 from .base import Plan, Step
 from .connect import datacenter, server_pod_ready
 from .over_time import measure, stability
-from .parts import part
+from .parts import part, settle
 from .proof import Proof
 from .ui import directions, token_directions
 
@@ -291,7 +290,7 @@ class Verification(Step):
         unseen = [f"{f.id} ({f.subject}): {f.found}" for f in after if f.severity == "skipped"]
         if not after.proven:
             for each in self._shown_when_failed(after):
-                display(each)
+                settle(each)
             raise VerifyError(
                 f"{len(unseen)} of {len(after)} checks could not look; what was not seen is not proven.",
                 "give the rights or the access that each of them names, and verify again",

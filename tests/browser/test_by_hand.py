@@ -171,6 +171,7 @@ def test_a_failed_check_says_what_to_do_and_its_link_works(
     shown = book.ended(cell)
     assert "proxy-defaults" in shown
     assert "Do next" in shown
+    expect(cell.locator("img")).to_have_count(1)  # the topology as it is now, and none of while it waited
     pictures.stage("04-failed")
     pictures.take("diagnosis", cell.locator("section").first)
     book.follow("01-primary-setup.ipynb", within=cell)
