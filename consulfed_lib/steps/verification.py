@@ -305,7 +305,7 @@ class Verification(Step):
 def _trouble(cause: Cause) -> Trouble:
     found, why = cause.finding, WHY.get(cause.finding.id, Why(""))
     expected = CATALOGUE[found.id].proves if found.id in CATALOGUE else ""
-    consequences = [each.id for each in cause.consequences]
+    consequences = [(each.id, each.subject) for each in cause.consequences]
     return Trouble(
         found.id, found.subject, found.found, expected, why.matters, found.hint, why.notebook, consequences
     )
