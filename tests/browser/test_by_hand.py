@@ -84,6 +84,10 @@ def test_another_name_than_the_datacenters_applies_nothing(
     expect(cell.get_by_role("alert")).to_contain_text("What was typed is not dc1: nothing was written.")
     pictures.stage("01-wrong-name")
     pictures.take("confirm", cell.locator(".jp-Cell-outputWrapper"), end=True)
+    for theme in ("dark", "light"):
+        pictures.theme(theme)
+        expect(cell.locator(".consulfed-confirm button").first).to_be_visible()
+        assert not unreadable(cell.locator(".consulfed-confirm")), theme
     cell.locator(".consulfed-cancel").click()
     assert "not confirmed for dc1; nothing was written" in book.ended(cell)
     assert sandbox.writes() == []
