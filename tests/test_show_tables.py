@@ -345,13 +345,15 @@ def test_latencies_stand_beside_those_of_the_run_before():
         "p50 same, p99 +3.0 ms (+33 %)",
     ]
     assert "15.0" in repr(shown)
-    assert "previous_p50" in shown._repr_html_()
+    for text in (repr(shown), shown._repr_html_()):
+        assert "p50 before" in text
+        assert "previous_p50" not in text
 
 
 def test_without_a_run_before_nothing_is_compared():
     """And no empty columns are shown; where only some pairs were measured before, the others say so."""
     first = Latency("dc1 → dc2", "RPC", 50, 3.0, 4.0)
-    assert "previous" not in repr(Latencies([first]))
+    assert "before" not in repr(Latencies([first]))
     both = Latencies([first, Latency("dc2 → dc1", "RPC", 50, 3.0, 5.0, 3.0, 5.0)])
     assert "not comparable" in repr(both)
 
