@@ -35,10 +35,11 @@ from ..show import (
     Verdict,
 )
 from ..waiting import Seen, wait_for
-from .base import Plan, Step
+from .base import Step
 from .connect import datacenter, server_pod_ready
 from .over_time import measure, stability
 from .parts import part, settle
+from .plan import Plan
 from .proof import Proof
 from .ui import directions, token_directions
 
@@ -156,10 +157,10 @@ class Verification(Step):
     def _causes(self, found: Iterable[Finding]) -> list[Cause]:
         return causes(found, self.params.primary.datacenter)
 
-    def _writes(self) -> str:
+    def writes(self) -> str:
         if self.params.verification.canary and not self.params.dry_run:
             return "a policy and a token to Consul, which it removes again (verification.canary)"
-        return super()._writes()
+        return super().writes()
 
     def _fly_canary(self) -> list[Finding]:
         if self.params.dry_run:
