@@ -9,7 +9,7 @@ from typing import Any, Literal
 from ..results import Table
 
 _TELLING = 1.0
-"""Milliseconds below which a share says nothing: 0.3 ms may be 0.6 ms the next time, and nothing has changed."""
+"""Milliseconds of which a share is one of something: 0.2 ms may be 0.4 ms the next time, and nothing has changed."""
 
 What = Literal["gateway handshake", "RPC", "gossip round trip"]
 
@@ -49,14 +49,13 @@ class Latency:
 
 def _change(before: float, now: float) -> str:
     """
-    >>> _change(10.0, 12.5), _change(10.0, 10.2), _change(0.0, 1.0), _change(0.3, 0.6)
-    ('+2.5 ms (+25 %)', 'same', '+1.0 ms', '+0.3 ms')
+    >>> _change(10.0, 12.5), _change(10.0, 10.2), _change(0.3, 0.6), _change(0.2, 9.1)
+    ('+2.5 ms (+25 %)', 'same', '+0.3 ms', '+8.9 ms')
     """
     by = now - before
     if abs(by) < 0.05 or (before and abs(by) / before < 0.05):
         return "same"
-    telling = before and max(before, now) >= _TELLING
-    share = f" ({by / before:+.0%})".replace("%", " %") if telling else ""
+    share = f" ({by / before:+.0%})".replace("%", " %") if before >= _TELLING else ""
     return f"{by:+.1f} ms{share}".replace("-", "−")
 
 
