@@ -124,6 +124,10 @@ def test_the_same_cell_goes_on(book: Notebook, sandbox: Sandbox, pictures: Pictu
     pictures.stage("01-applied")
     assert "error" not in book.run(VERIFY)
     assert re.search(r"outcome\s+applied", book.run(RESULT))
+    # Going on was a helm upgrade, which renews the servers' certificate: one that ran by then shows the old one.
+    servers = ("-n", "consul", "rollout")
+    sandbox.kubectl("sandbox-dc1", *servers, "restart", "statefulset/consul-server")
+    sandbox.kubectl("sandbox-dc1", *servers, "status", "statefulset/consul-server", "--timeout=50s")
 
 
 @pytest.mark.parametrize("name", ["02-secret-transfer", "03-secondary-setup"])
