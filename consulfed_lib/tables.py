@@ -18,7 +18,8 @@ LONG = 16
 """A table of so many rows can be sorted."""
 
 _LEFT = "text-align:left"
-_BUTTON = "all:unset;cursor:pointer;outline:revert"
+_BUTTON = "all:unset;cursor:pointer;outline:revert;white-space:nowrap"
+"""Its sign stays beside its word."""
 _ORDER = {"error": "0", "warning": "1", "skipped": "2", "ok": "3"}
 """Sorted upwards, the worst comes first."""
 
@@ -46,11 +47,13 @@ class Table:
     """Rows of one dataclass with a title.
 
     Attributes:
+        headings: what people read above a column whose name is for machines.
         about: what a machine should know beside the rows; people see it elsewhere.
     """
 
     MIME = "application/vnd.consulfed.table+json"
     columns: Sequence[str] = ()
+    headings: Mapping[str, str] = {}
     kind = "rows"
 
     def __init__(self, title: str, rows: Iterable[Any] = ()):
@@ -80,6 +83,9 @@ class Table:
         """The columns in which any row has something to say."""
         return [column for column in self.columns if any(self._cell(row, column) for row in self.rows)]
 
+    def _headings(self, columns: Iterable[str]) -> list[str]:
+        return [self.headings.get(column, column) for column in columns]
+
     def _rows_shown(self) -> list[Any]:
         """The rows as people see them; machines get all of them (`data`)."""
         return self.rows
@@ -98,10 +104,11 @@ class Table:
             return head
         columns = self._shown()
         cells = [[self._cell(row, column) for column in columns] for row in self._rows_shown()]
-        widths = [max(len(c), *(len(line[i]) for line in cells)) for i, c in enumerate(columns[:-1])]
+        headings = self._headings(columns)
+        widths = [max(len(c), *(len(line[i]) for line in cells)) for i, c in enumerate(headings[:-1])]
         lines = [
             "  ".join([*(c.ljust(w) for c, w in zip(line, widths, strict=False)), line[-1]]).rstrip()
-            for line in [columns, *cells]
+            for line in [headings, *cells]
         ]
         return "\n".join([head, *lines])
 
@@ -116,7 +123,7 @@ class Table:
         )
         return table(
             titled(self.title, self.summary()),
-            f"{_head(columns, sortable)}<tbody>{body}</tbody>",
+            f"{_head(self._headings(columns), sortable)}<tbody>{body}</tbody>",
             f"consulfed-{self.kind}" + (" consulfed-sortable" if sortable else ""),
         )
 
@@ -161,8 +168,8 @@ def pairs(rows: Mapping[str, Any], caption: str, kinds: str) -> str:
     return table(caption, f"<tbody>{body}</tbody>", kinds)
 
 
-def _head(columns: Sequence[str], sortable: bool) -> str:
-    words = [html.escape(column) for column in columns]
+def _head(headings: Sequence[str], sortable: bool) -> str:
+    words = [html.escape(heading) for heading in headings]
     if sortable:
         sign = '<span aria-hidden="true">⇅</span>'
         words = [f'<button type="button" style="{_BUTTON}">{each} {sign}</button>' for each in words]

@@ -41,6 +41,9 @@ class Teller(Protocol):
     def begin(self, what: str, timeout: float) -> Watcher:
         """A wait begins."""
 
+    def settle(self, value: Any) -> bool:
+        """Show a picture in the place of the one drawn while it was waited; False where there is no such place."""
+
 
 class Lines:
     """A line whenever the state changes, and every HEARTBEAT seconds."""
@@ -84,6 +87,9 @@ class Log:
 
     def begin(self, what: str, timeout: float) -> Watcher:
         return Lines(what, timeout, note=self._note)
+
+    def settle(self, value: Any) -> bool:
+        return False  # a log draws nothing
 
 
 _teller: Teller = Log()

@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from consulfed_lib.params import Federation
 from consulfed_lib.results import Change, Changes, Finding
 from consulfed_lib.show import Text
-from consulfed_lib.steps.base import Action, Plan, Step
+from consulfed_lib.steps.base import Action, Step
+from consulfed_lib.steps.plan import Plan
 from consulfed_lib.waiting import Seen, wait_for
 
 

@@ -41,9 +41,10 @@ from consulfed_lib.rbac.facts import needs
 from consulfed_lib.rbac.rules import Held
 from consulfed_lib.redact import Secret
 from consulfed_lib.results import Change, Changes, Finding
-from consulfed_lib.steps.base import Action, Plan
+from consulfed_lib.steps.base import Action
 from consulfed_lib.steps.defederation import Defederation
 from consulfed_lib.steps.departure import Departure
+from consulfed_lib.steps.plan import Plan
 from consulfed_lib.steps.removal import Removal
 
 from .conftest import ConsulServer, Request, secret_object

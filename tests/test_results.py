@@ -149,6 +149,7 @@ def test_a_long_table_is_sorted_by_its_headings_where_somebody_is(monkeypatch, r
     table = Findings("T", [Finding(f"x{i}", "dc1", SEVERITIES[i % 4], str(i)) for i in range(rows)])
     html = ElementTree.fromstring(table._repr_html_())
     assert [cell.find("button") is not None for cell in html.findall("thead/tr/th")] == [sortable] * 4
+    assert all("white-space:nowrap" in button.get("style") for button in html.iter("button"))
     assert ("aria-sort" in html.find("thead").get("onclick", "")) is sortable
     keys = {cell.get("data-key"): "".join(cell.itertext()) for cell in html.iter() if cell.get("data-key")}
     assert [keys[key] for key in sorted(keys)] == ["✘ error", "! warning", "– skipped", "✔ ok"]

@@ -79,7 +79,9 @@ def test_it_says_how_long_it_takes_usually_and_when_it_gives_up(screen) -> None:
     assert "5 s so far, deadline in 55 s  15.0 s" in seen.shown("rows")[-2]
     with pytest.raises(WaitTimeoutError):
         seen.wait("dc1: Consul", "a", "b", timeout=5)
-    assert "✘ stopped  b" in seen.shown("rows")[-1]
+    last = seen.shown("rows")[-1]
+    assert "✘ stopped  b" in last
+    assert last.splitlines()[0].endswith(": stopped waiting for dc1: Consul")
     assert Durations("test").usual("dc1: Consul") == 12.5
 
 
@@ -98,6 +100,22 @@ def test_the_picture_is_drawn_at_changes_only(screen, federation: Callable[..., 
     assert "dc2 (secondary): not looked at here" in pictures[-1]
     assert "dc1 → dc2: not proven" in pictures[-1]
     assert " ok" not in pictures[-1]
+
+
+def test_the_final_picture_takes_the_place_of_the_last_one(screen) -> None:
+    """Two of the same would be read as two states; where nothing was drawn, and for what is none, there is no place."""
+    final = Topology({"dc1": []}, {})
+    seen = screen(lambda states: Topology({"dc1": list(states.values())}, {}))
+    with seen.progress.part("Verify of dc1"):
+        assert not waiting.teller().settle(final)
+        seen.wait("dc1: look", "dark")
+        assert not waiting.teller().settle("findings")
+        assert waiting.teller().settle(final)
+    assert len({name for name, *_ in seen.told if name.startswith("consulfed-picture")}) == 1
+    assert seen.shown("picture")[-1] == repr(final)
+    with seen.progress.part("Verify of dc1"):
+        assert not waiting.teller().settle(final)
+    assert not waiting.Log().settle(final)
 
 
 def test_a_datacenter_keeps_its_newest_facts(federation: Callable[..., Federation]) -> None:

@@ -252,7 +252,7 @@ TROUBLE = Trouble(
     why="every RPC to dc2 fails",
     hint="take it off: kubectl --context two annotate service x y-; then run 03-secondary-setup again",
     link="03-secondary-setup.ipynb#Apply",
-    consequences=["node-health", "wan-members", "wan-members"],
+    consequences=[("node-health", "dc1 → dc2"), ("wan-members", "dc1"), ("wan-members", "dc2")],
 )
 
 
@@ -263,10 +263,18 @@ def test_each_cause_has_a_block_with_everything_in_it():
         for words in (
             "gateway-tls", "dc1 → dc2", TROUBLE.found, TROUBLE.expected, TROUBLE.why, "take it off:",
             "kubectl --context two annotate service x y-", "then run 03-secondary-setup again",
-            "03-secondary-setup.ipynb#Apply", "node-health, wan-members (2 times)",
+            "03-secondary-setup.ipynb#Apply", "node-health (dc1 → dc2), wan-members (dc1, dc2)",
         ):  # fmt: skip
             assert words in text
     assert shown.summary() == "1 cause, and 3 checks failing because of that"
+
+
+def test_a_consequence_with_many_subjects_names_some_and_counts_the_rest():
+    """It stays one line in a federation of ten."""
+    pairs = [("node-health", f"dc1 → dc{i}") for i in range(2, 11)]
+    assert Trouble("servers", "dc1", "no leader", consequences=pairs).after == (
+        "node-health (dc1 → dc2, dc1 → dc3, dc1 → dc4, dc1 → dc5 and 5 more)"
+    )
 
 
 def test_commands_are_to_be_copied_and_the_notebook_is_a_link_beside_this_one():
@@ -313,7 +321,7 @@ def test_no_cause_is_said_to_be_none():
 
 def test_what_a_check_found_is_escaped_in_the_matrix_and_in_the_diagnosis():
     """Names, messages of servers and commands hold what others wrote."""
-    trouble = Trouble(*[NASTY] * 7, consequences=[NASTY])
+    trouble = Trouble(*[NASTY] * 7, consequences=[(NASTY, NASTY)])
     verdicts = {NASTY: Verdict("error", NASTY)}
     for shown in (Diagnosis([trouble]), Matrix([NASTY, "dc2"], {}, verdicts)):
         html = parsed(shown._repr_html_())
@@ -337,13 +345,15 @@ def test_latencies_stand_beside_those_of_the_run_before():
         "p50 same, p99 +3.0 ms (+33 %)",
     ]
     assert "15.0" in repr(shown)
-    assert "previous_p50" in shown._repr_html_()
+    for text in (repr(shown), shown._repr_html_()):
+        assert "p50 before" in text
+        assert "previous_p50" not in text
 
 
 def test_without_a_run_before_nothing_is_compared():
     """And no empty columns are shown; where only some pairs were measured before, the others say so."""
     first = Latency("dc1 → dc2", "RPC", 50, 3.0, 4.0)
-    assert "previous" not in repr(Latencies([first]))
+    assert "before" not in repr(Latencies([first]))
     both = Latencies([first, Latency("dc2 → dc1", "RPC", 50, 3.0, 5.0, 3.0, 5.0)])
     assert "not comparable" in repr(both)
 

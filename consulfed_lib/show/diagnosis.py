@@ -15,6 +15,8 @@ _COMMAND = re.compile(
     r"(?:kubectl|helm|consul|consulfed|papermill) [^;,)\n]*(?:[,;](?=\S)[^;,)\n]*)*"
 )
 """A command in a hint: at its begin or where a sentence leads to it, up to the end of that part of the sentence."""
+_NAMED = 4
+"""Subjects of one check that are named where it is a consequence: a federation of ten has ninety ordered pairs."""
 _PRE = (
     f"margin:2px 0;padding:4px 8px;white-space:pre-wrap;overflow-wrap:anywhere;color:{INK};background-color:{PANEL};"
     "border:1px solid #8c959f;font-size:12px;text-align:left"
@@ -32,7 +34,7 @@ class Trouble:
         why: why it matters.
         hint: what to do next. Commands in it (`kubectl …`, `helm …`, `consul …`) are shown on lines of their own.
         link: the notebook that mends it, relative: `01-primary-setup.ipynb`, with `#Section` if one is meant.
-        consequences: ids of checks that fail because of it.
+        consequences: (id, subject) of each check that fails because of it.
     """
 
     id: str
@@ -42,7 +44,7 @@ class Trouble:
     why: str = ""
     hint: str = ""
     link: str = ""
-    consequences: Sequence[str] = ()
+    consequences: Sequence[tuple[str, str]] = ()
 
     @property
     def steps(self) -> list[tuple[str, str]]:
@@ -70,9 +72,20 @@ class Trouble:
 
     @property
     def after(self) -> str:
-        """The consequences in one line, each id once."""
-        return ", ".join(f"{i} ({n} times)" if (n := self.consequences.count(i)) > 1 else i
-                         for i in dict.fromkeys(self.consequences))  # fmt: skip
+        """The consequences in one line, each id once with its subjects; of many, the first ones and how many more.
+
+        >>> Trouble("a", "dc1", "down", consequences=[("b", "dc1"), ("c", "dc1"), ("b", "dc2")]).after
+        'b (dc1, dc2), c (dc1)'
+        """
+        subjects: dict[str, list[str]] = {}
+        for id, subject in dict.fromkeys(self.consequences):
+            subjects.setdefault(id, []).append(subject)
+        return ", ".join(f"{id} ({_listed(of)})" for id, of in subjects.items())
+
+
+def _listed(subjects: Sequence[str]) -> str:
+    more = len(subjects) - _NAMED
+    return ", ".join(subjects[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 class Diagnosis:

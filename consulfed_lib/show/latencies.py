@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ..results import Table
+
+_TELLING = 1.0
+"""Milliseconds of which a share is one of something: 0.2 ms may be 0.4 ms the next time, and nothing has changed."""
 
 What = Literal["gateway handshake", "RPC", "gossip round trip"]
 
@@ -46,13 +49,13 @@ class Latency:
 
 def _change(before: float, now: float) -> str:
     """
-    >>> _change(10.0, 12.5), _change(10.0, 10.2), _change(0.0, 1.0)
-    ('+2.5 ms (+25 %)', 'same', '+1.0 ms')
+    >>> _change(10.0, 12.5), _change(10.0, 10.2), _change(0.3, 0.6), _change(0.2, 9.1)
+    ('+2.5 ms (+25 %)', 'same', '+0.3 ms', '+8.9 ms')
     """
     by = now - before
     if abs(by) < 0.05 or (before and abs(by) / before < 0.05):
         return "same"
-    share = f" ({by / before:+.0%})".replace("%", " %") if before else ""
+    share = f" ({by / before:+.0%})".replace("%", " %") if before >= _TELLING else ""
     return f"{by:+.1f} ms{share}".replace("-", "−")
 
 
@@ -61,6 +64,7 @@ class Latencies(Table):
 
     kind = "latencies"
     columns = ("pair", "what", "n", "p50", "p99", "previous_p50", "previous_p99", "change")
+    headings: Mapping[str, str] = {"previous_p50": "p50 before", "previous_p99": "p99 before"}
 
     def __init__(self, rows: Iterable[Latency] = (), title: str = "Latencies in ms"):
         super().__init__(title, sorted(rows, key=lambda r: (r.p99 is None, -(r.p99 or 0.0), r.pair, r.what)))

@@ -78,7 +78,10 @@ class _Rows(Table):
 
     def summary(self) -> str:
         waiting = sum(row.progress == "waiting" for row in self.rows)
-        return f"{waiting} of {len(self.rows)} still waited for" if waiting else "nothing is waited for"
+        stopped = ", ".join(dict.fromkeys(row.what for row in self.rows if row.progress == "stopped"))
+        said = [f"{waiting} of {len(self.rows)} still waited for"] if waiting else []
+        said += [f"stopped waiting for {stopped}"] if stopped else []
+        return "; ".join(said) or "nothing is waited for"
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         """For people only: what a machine should know of it is in the changes."""
@@ -158,6 +161,14 @@ class Progress:
         if drawing is not None and repr(drawing) != self._drawn:
             self._drawn = repr(drawing)
             self._show(drawing, "picture")
+
+    def settle(self, value: Any) -> bool:
+        with self._lock:
+            drawn = "picture" in self._shown and isinstance(value, Picture)
+            if drawn:
+                self._drawn = repr(value)
+                self._show(value, "picture")
+            return drawn
 
     def _show(self, value: Any, kind: str) -> None:
         again = kind in self._shown

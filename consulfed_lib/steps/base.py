@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import cached_property, partial
 from typing import Any
 
@@ -20,55 +19,17 @@ from ..identity import identity
 from ..params import Cluster as ClusterParams
 from ..params import Federation
 from ..places import whoami
-from ..plans import Document, Item, item_of
+from ..plans import Document
 from ..presence import interactive
 from ..results import Change, Changes, Finding, Findings, Result, now
-from ..show import Page, Picture, Text, Yaml, as_yaml, display
+from ..show import Picture, Yaml, as_yaml, display
 from .approval import Approval
 from .confirmation import ask
-from .parts import forget, part
+from .header import header
+from .parts import forget, part, settle
+from .plan import Plan
 
 Action = Callable[[], Change]
-
-
-class Plan(Page):
-    """What would change: values, diffs and a row for each action, and the same as data under a digest.
-
-    Args:
-        items: the plan as data; by default an item for each row.
-        values: the Helm values that the plan leads to.
-    """
-
-    MIME = "application/vnd.consulfed.plan+json"
-
-    def __init__(
-        self,
-        changes: Changes,
-        *parts: Any,
-        items: Sequence[Item] | None = None,
-        values: Mapping[str, Any] | None = None,
-    ):
-        self.changes = changes
-        self.items = [item_of(row) for row in changes] if items is None else list(items)
-        self.values = values
-        self.document: Document | None = None
-        super().__init__(*parts, changes)
-
-    def seal(self, document: Document) -> None:
-        """Show the digest below the rest, once what the plan is about is known."""
-        self.document = document
-        if document.items:
-            self.parts.append(Text("Digest of the plan", document.digest))
-
-    def data(self) -> dict[str, Any] | None:
-        """`{digest, document}`; None where nothing is ever changed."""
-        if self.document is None or not self.document.items:
-            return None
-        return {"digest": self.document.digest, "document": self.document.data()}
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        shown: dict[str, Any] = {"text/plain": repr(self), "text/html": self._repr_html_()}
-        return shown | ({self.MIME: data} if (data := self.data()) else {})
 
 
 class Step(ABC):
@@ -271,7 +232,7 @@ class Step(ABC):
         self._after = Findings(f"Verification of {self.subject}", self.look_after())
         if self._after.errors:
             for each in self._shown_when_failed(self._after):
-                display(each)
+                settle(each)
             raise self._failed(self._after)
         return self._after
 
@@ -353,33 +314,16 @@ class Step(ABC):
         return self._clusters[of.context]
 
     def __repr__(self) -> str:
-        return "\n".join(f"{name}: {value}" for name, value in self._header().items())
+        return "\n".join(f"{name}: {value}" for name, value in header(self).items())
 
     def _repr_html_(self) -> str:
-        return Yaml(f"{self.notebook}: {self.subject}", as_yaml(self._header()))._repr_html_()
+        return Yaml(f"{self.notebook}: {self.subject}", as_yaml(header(self)))._repr_html_()
 
-    def _writes(self) -> str:
+    def writes(self) -> str:
+        """Whether it will write, in words."""
         if type(self).actions is Step.actions:
             return "nothing: this notebook only reads"
         return "nothing: dry run" if self.params.dry_run else "changes will be made"
-
-    def _header(self) -> dict[str, Any]:
-        """Who, when, why, and with which effective parameters: papermill records only those that were passed."""
-        return {
-            "notebook": self.notebook,
-            "federation": self.params.federation,
-            "works on": self.subject,
-            "reason": self.params.reason or "not given",
-            "change id": self.params.change_id or "not given",
-            "started": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC",
-            "by": "{user} on {host}".format(**whoami()),
-            "mode": f"{self.params.mode}: {'interactive' if interactive(self.params.mode) else 'headless'}",
-            "writes": self._writes(),
-            "consulfed": __version__,
-            "parameters": self.params.model_dump(
-                exclude={"federation", "reason", "change_id", "dry_run", "mode"}
-            ),
-        }
 
 
 def _name(action: Action) -> str:

@@ -31,10 +31,11 @@ from ..params import Federation
 from ..presence import interactive
 from ..results import Change, Changes, Finding, Findings
 from ..secret import find
-from .base import Action, Plan, Step
+from .base import Action, Step
 from .connect import datacenter, server_pod_ready
 from .departure import Departure
 from .parts import part
+from .plan import Plan
 from .removal import Known, Removal
 from .verification import Verification
 

@@ -25,8 +25,9 @@ from ..plans import Item, item_of
 from ..results import Change, Changes, Finding
 from ..show import Diff, Yaml, as_yaml
 from ..waiting import Seen, Watcher, teller, wait_for
-from .base import Action, Plan
+from .base import Action
 from .objects import Objects
+from .plan import Plan
 from .trouble import pod_trouble
 
 _LOG_PREFIX = re.compile(r"^[\dT:.Z+-]+ +\[\w+\] +")

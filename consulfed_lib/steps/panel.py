@@ -12,7 +12,7 @@ import threading
 from typing import Any
 from uuid import uuid4
 
-from ..palette import badge
+from ..palette import PAPER, STYLES, badge
 from ..results import now
 
 _TRIES = (0.4, 0.8, 1.2)
@@ -87,9 +87,9 @@ class Panel:
         label = {"description": f"Type {self._name} to apply:", "style": {"description_width": "initial"}}
         self._field = ipywidgets.Text(**label)
         self._said = ipywidgets.HTML()
-        apply = ipywidgets.Button(
-            description="Apply", button_style="danger", tooltip=f"Apply to {self._name}"
-        )
+        # Not `button_style="danger"`: in JupyterLab's dark theme, that is dark text on red.
+        red = {"button_color": STYLES["error"].colour, "text_color": PAPER}
+        apply = ipywidgets.Button(description="Apply", style=red, tooltip=f"Apply to {self._name}")
         cancel = ipywidgets.Button(description="Cancel", tooltip="Write nothing")
         apply.on_click(self._try)
         cancel.on_click(self._give_up)

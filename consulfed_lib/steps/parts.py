@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property, wraps
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import waiting
 from ..errors import Interrupted
 from ..results import Change, count
+from ..show import display
 
 if TYPE_CHECKING:
     from .base import Step
@@ -46,6 +47,12 @@ def _running(step: Step, name: str) -> Iterator[None]:
         raise interrupted(step) from None
     finally:
         step.running = ""
+
+
+def settle(value: Any) -> None:
+    """Show what came of a part; a picture takes the place of the one drawn meanwhile, which says less by now."""
+    if not waiting.teller().settle(value):
+        display(value)
 
 
 def interrupted(step: Step) -> Interrupted:

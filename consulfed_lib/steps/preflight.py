@@ -13,8 +13,9 @@ from ..params import Federation
 from ..results import Changes, Finding, Findings
 from . import open_step
 from .approval import AGAIN
-from .base import Plan, Step
+from .base import Step
 from .parts import part
+from .plan import Plan
 
 
 class Preflight(Step):

@@ -22,11 +22,12 @@ from ..servers import servers_of
 from ..show import Topology
 from ..values import primary_values
 from ..waiting import Seen, wait_for
-from .base import Action, Plan, Step
+from .base import Action, Step
 from .coming_up import coming_up
 from .connect import datacenter
 from .gate import gate
 from .install import Installation, installed
+from .plan import Plan
 from .proxy_defaults import ProxyDefaults, proxy_defaults_owner, proxy_defaults_synced
 from .ready import look_at_one
 from .stale import StaleGateways, stale_gateways

@@ -19,11 +19,12 @@ from ..secret import find, read
 from ..show import Topology
 from ..values import secondary_values
 from ..waiting import Seen, wait_for
-from .base import Action, Plan, Step
+from .base import Action, Step
 from .coming_up import coming_up
 from .connect import datacenter
 from .gate import gate
 from .install import Installation, installed
+from .plan import Plan
 from .ready import look_at_one
 from .restart import Restart
 

@@ -21,8 +21,9 @@ from ..secret import find
 from ..traffic import manifests, objects
 from ..traffic.settings import Pair, Settings
 from ..traffic.trial import Trial
-from .base import Action, Plan, Step
+from .base import Action, Step
 from .connect import datacenter, server_pod_ready
+from .plan import Plan
 
 _AGAIN = "run 05-cross-datacenter-traffic again"
 

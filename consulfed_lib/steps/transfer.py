@@ -14,8 +14,9 @@ from ..plans import item_of
 from ..results import Change, Changes, Finding
 from ..secret import MANAGED_BY, FederationSecret, find, manifest, read, same
 from ..secret.faults import mended_by_helm
-from .base import Action, Plan, Step
+from .base import Action, Step
 from .install import ensure_namespace, namespace_row
+from .plan import Plan
 
 _FIRST = "01-primary-setup"
 """The notebook that makes what is copied here."""

@@ -21,8 +21,9 @@ from ..show import Diff, diff
 from ..values import Installed
 from ..values.stages import ENABLED, Stage, stages
 from ..waiting import Seen, wait_for
-from .base import Action, Plan
+from .base import Action
 from .install import HelmChanges, Installation
+from .plan import Plan
 from .workloads import Workloads
 
 _PAUSE = 0.5

@@ -33,13 +33,13 @@ from ..show import (
     Topology,
     Trouble,
     Verdict,
-    display,
 )
 from ..waiting import Seen, wait_for
-from .base import Plan, Step
+from .base import Step
 from .connect import datacenter, server_pod_ready
 from .over_time import measure, stability
-from .parts import part
+from .parts import part, settle
+from .plan import Plan
 from .proof import Proof
 from .ui import directions, token_directions
 
@@ -157,10 +157,10 @@ class Verification(Step):
     def _causes(self, found: Iterable[Finding]) -> list[Cause]:
         return causes(found, self.params.primary.datacenter)
 
-    def _writes(self) -> str:
+    def writes(self) -> str:
         if self.params.verification.canary and not self.params.dry_run:
             return "a policy and a token to Consul, which it removes again (verification.canary)"
-        return super()._writes()
+        return super().writes()
 
     def _fly_canary(self) -> list[Finding]:
         if self.params.dry_run:
@@ -291,7 +291,7 @@ class Verification(Step):
         unseen = [f"{f.id} ({f.subject}): {f.found}" for f in after if f.severity == "skipped"]
         if not after.proven:
             for each in self._shown_when_failed(after):
-                display(each)
+                settle(each)
             raise VerifyError(
                 f"{len(unseen)} of {len(after)} checks could not look; what was not seen is not proven.",
                 "give the rights or the access that each of them names, and verify again",
@@ -306,7 +306,7 @@ class Verification(Step):
 def _trouble(cause: Cause) -> Trouble:
     found, why = cause.finding, WHY.get(cause.finding.id, Why(""))
     expected = CATALOGUE[found.id].proves if found.id in CATALOGUE else ""
-    consequences = [each.id for each in cause.consequences]
+    consequences = [(each.id, each.subject) for each in cause.consequences]
     return Trouble(
         found.id, found.subject, found.found, expected, why.matters, found.hint, why.notebook, consequences
     )

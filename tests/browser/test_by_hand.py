@@ -84,6 +84,10 @@ def test_another_name_than_the_datacenters_applies_nothing(
     expect(cell.get_by_role("alert")).to_contain_text("What was typed is not dc1: nothing was written.")
     pictures.stage("01-wrong-name")
     pictures.take("confirm", cell.locator(".jp-Cell-outputWrapper"), end=True)
+    for theme in ("dark", "light"):
+        pictures.theme(theme)
+        expect(cell.locator(".consulfed-confirm button").first).to_be_visible()
+        assert not unreadable(cell.locator(".consulfed-confirm")), theme
     cell.locator(".consulfed-cancel").click()
     assert "not confirmed for dc1; nothing was written" in book.ended(cell)
     assert sandbox.writes() == []
@@ -120,6 +124,10 @@ def test_the_same_cell_goes_on(book: Notebook, sandbox: Sandbox, pictures: Pictu
     pictures.stage("01-applied")
     assert "error" not in book.run(VERIFY)
     assert re.search(r"outcome\s+applied", book.run(RESULT))
+    # Going on was a helm upgrade, which renews the servers' certificate: one that ran by then shows the old one.
+    servers = ("-n", "consul", "rollout")
+    sandbox.kubectl("sandbox-dc1", *servers, "restart", "statefulset/consul-server")
+    sandbox.kubectl("sandbox-dc1", *servers, "status", "statefulset/consul-server", "--timeout=50s")
 
 
 @pytest.mark.parametrize("name", ["02-secret-transfer", "03-secondary-setup"])
@@ -171,6 +179,7 @@ def test_a_failed_check_says_what_to_do_and_its_link_works(
     shown = book.ended(cell)
     assert "proxy-defaults" in shown
     assert "Do next" in shown
+    expect(cell.locator("img")).to_have_count(1)  # the topology as it is now, and none of while it waited
     pictures.stage("04-failed")
     pictures.take("diagnosis", cell.locator("section").first)
     book.follow("01-primary-setup.ipynb", within=cell)

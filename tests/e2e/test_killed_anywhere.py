@@ -338,7 +338,8 @@ def test_every_action_of_every_notebook_is_a_moment(undisturbed: Undisturbed) ->
 SMALL = """
 from consulfed_lib import params
 from consulfed_lib.results import Change, Changes
-from consulfed_lib.steps.base import Plan, Step
+from consulfed_lib.steps.base import Step
+from consulfed_lib.steps.plan import Plan
 
 class Small(Step):
     subject = "dc1"
