@@ -28,7 +28,7 @@ lint: .venv/ready
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-# Every fault that a sandbox can have, each named by the right check and nothing else; a quarter of an hour.
+# Every fault that a sandbox can have, each named by the right check and nothing else; twelve minutes.
 drill: .venv/ready
 	$(BIN)/consulfed drill
 

@@ -117,7 +117,7 @@ def find(primary: Cluster, params: Federation) -> FederationSecret:
         + (f"; there is {', '.join(others)}." if others else "."),
         "correct global_name, release or namespace in the parameters"
         if others
-        else "run 01-primary-setup first; it ends when the secret is there",
+        else "run 01-primary-setup first, with dry_run false; it ends when the secret is there",
     )
 
 
