@@ -534,7 +534,7 @@ def test_gateway_registration(controllers: World) -> None:
 
     world.run(world.client.delete("v1", "pods", "gw-1", NAMESPACE, grace_seconds=0))
     world.wait(lambda: _gateways(world) == [])
-    assert "node1-virtual" not in [node["Node"] for node in world.ask("/v1/catalog/nodes")]
+    world.wait(lambda: "node1-virtual" not in [node["Node"] for node in world.ask("/v1/catalog/nodes")])
 
 
 def test_federation_secret(controllers: World) -> None:
