@@ -94,8 +94,8 @@ def _consul(dc: Datacenter) -> dict[str, Any]:
         for wan in [each["ServiceTaggedAddresses"]["wan"]]
     }
     found = {
-        # A server that died and one that left are both gone, and which of them it is a reboot decides.
-        "members": sorted((m["Name"], m["Status"] == ALIVE) for m in consul.wan_members()),
+        # A server that died, one that left, and one of which nobody knows any more since a reboot are all gone.
+        "members": sorted(m["Name"] for m in consul.wan_members() if m["Status"] == ALIVE),
         "datacenters": sorted(consul.datacenters()),
         "services": {name: len(consul.service(name, dc.name)) for name in sorted(consul.services(dc.name))},
         "gateways are those of now": announced == dc.gateway_addresses(),

@@ -162,22 +162,31 @@ def killed_at_the_next_action(
         return run.process.returncode != 0
 
 
+KILLED = [("plain", 1), ("tls", 3), ("acl", 1), ("old-chart", 1)]
+"""Kind of Consul, and its servers: three where the client has to be served all the while; with one it waits."""
+
+
+@pytest.mark.parametrize(("kind", "servers"), KILLED)
 def test_killed_after_every_action_it_goes_on(
-    new_sandbox: Callable[..., Sandbox], tmp_path_factory: pytest.TempPathFactory
+    new_sandbox: Callable[..., Sandbox], tmp_path_factory: pytest.TempPathFactory, kind: str, servers: int
 ) -> None:
-    """With a Consul of three servers whose TLS is on: each run is killed one action later, and the client loses
-    nothing; the end is that of an undisturbed run."""
-    sandbox = new_sandbox(servers=3, existing="tls")
-    params, ground = params_of(sandbox), Ground(tmp_path_factory.mktemp("ground"))
+    """Each run is killed one action later, and the client loses nothing; the end is that of an undisturbed run."""
+    sandbox = new_sandbox(servers=servers, existing=kind)
+    changes = {"upgrade": {"chart": True}} if kind == "old-chart" else {}
+    params, ground = params_of(sandbox, **changes), Ground(tmp_path_factory.mktemp("ground"))
     dry = sandbox.run(params, "--only", "01")
     assert dry.returncode == 0, dry.stderr
     hit: set[tuple[str, int]] = set()
-    with Client(servers_of(sandbox, DC1)) as client:
+    with Client(servers_of(sandbox, DC1), token(sandbox) if kind == "acl" else None) as client:
         while killed_at_the_next_action(sandbox, params, ground, hit):
             pass
-    assert {("helm upgrade", 1), *(("stage", n) for n in (1, 2, 3)), ("proxy-defaults", 1)} <= hit
-    assert_served(client.result)
-    assert_kept(sandbox, "tls", 3)
+    print(f"{kind}: killed at {len(hit)} actions; {client.result}")
+    assert {("helm upgrade", 1), ("stage", 1), ("ready", 1), ("proxy-defaults", 1)} <= hit
+    assert client.result.lost == 0
+    if servers == 3:
+        assert {("stage", n) for n in (1, 2, 3)} <= hit
+        assert_served(client.result)
+    assert_kept(sandbox, kind, servers)
     assert values(sandbox)["global"]["federation"] == {"enabled": True, "createFederationSecret": True}
     again = sandbox.run(params, "--apply", "--only", "01")
     assert sandbox.results()["01-primary-setup"]["outcome"] == "unchanged", again.stdout
