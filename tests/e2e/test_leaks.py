@@ -250,7 +250,7 @@ print("failed at", points // {stride}, "points of", points)
 """
 
 
-STRIDES = {"01-primary-setup": 5, "02-secret-transfer": 1, "03-secondary-setup": 5, "04-verification": 8}
+STRIDES = {"01-primary-setup": 3, "02-secret-transfer": 1, "03-secondary-setup": 3, "04-verification": 5}
 """Every so many points of a notebook are tried, beginning with another one each time: the long ones have two hundred
 between them, half a second each. CONSULFED_EVERY_POINT=1 tries them all."""
 
