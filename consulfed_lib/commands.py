@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from . import options
 from .errors import ConsulfedError, ParamsError
 from .params import Federation, load
 
 if TYPE_CHECKING:
     from .run import Outcome
 
-_RECORDS = "records"
-
-_params_file = click.argument("params_file", metavar="PARAMS", type=click.Path(path_type=Path))
 _secondary = click.option(
     "--secondary", multiple=True, metavar="DATACENTER", help="Work on this secondary only; may be repeated."
 )
@@ -29,7 +27,7 @@ _sign_key = click.option(
 
 
 @click.command()
-@_params_file
+@options.params_file
 @click.option(
     "--apply", is_flag=True, help="Make the changes. Without it nothing is written anywhere (dry run)."
 )
@@ -42,23 +40,9 @@ _sign_key = click.option(
 )
 @click.option("--only", default="", metavar="NN", help="Run only this notebook, by its number or name.")
 @_secondary
-@click.option(
-    "--records",
-    default=_RECORDS,
-    show_default=True,
-    metavar="FOLDER",
-    type=click.Path(path_type=Path),
-    help="Folder of the records; the run gets a folder of its own in it.",
-)
+@options.records("Folder of the records; the run gets a folder of its own in it.")
 @_sign_key
-@click.option(
-    "-o",
-    "--output",
-    default="text",
-    show_default=True,
-    type=click.Choice(["text", "json"]),
-    help="json: the last line on standard output is the summary of the run as one JSON object.",
-)
+@options.output("json: the last line on standard output is the summary of the run as one JSON object.")
 def run(
     params_file: Path,
     apply: bool,
@@ -95,12 +79,12 @@ def run(
 
 
 @click.command()
-@_params_file
+@options.params_file
 @_secondary
 @click.option(
     "-o",
     "--output",
-    default=_RECORDS,
+    default=options.RECORDS,
     show_default=True,
     metavar="FOLDER",
     type=click.Path(path_type=Path),

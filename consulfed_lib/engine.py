@@ -12,9 +12,7 @@ import json
 import logging
 import os
 import shutil
-import signal
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +24,7 @@ from papermill.log import logger
 
 from . import redact
 from .errors import LeakError
+from .interrupts import terminate_as_interrupt
 from .places import in_memory
 from .redact.channel import Listener
 
@@ -114,7 +113,7 @@ class ConsulfedEngine(NBClientEngine):
         _make_private(output_path)
         manager.notebook_start()
         try:
-            with _terminated_as_interrupted():
+            with terminate_as_interrupt():
                 cls.execute_managed_notebook(manager, kernel_name, log_output=log_output, **kwargs)
         except BaseException:  # before a cell, between two or after the last one: none of them failed
             manager.nb.metadata.papermill["exception"] = True
@@ -166,23 +165,6 @@ def _listening() -> Iterator[dict[str, str]]:
             yield listener.environment()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM finishes the file as Ctrl-C does; where we are not the main thread, that is our caller's to do."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _is_file(output_path: str | None) -> bool:

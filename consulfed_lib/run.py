@@ -17,6 +17,7 @@ from typing import Any
 from . import execution
 from .errors import ApprovalError, ConsulfedError, Interrupted, KernelError, LeakError, RecordError
 from .execution import Done, Task, Tell
+from .interrupts import terminate_as_interrupt
 from .keeping import Keeper
 from .kernels import Kernels
 from .params import Federation
@@ -114,7 +115,7 @@ def carry_out(
         tell(f"{params.federation}: {names}; {what}{at_once}; record in {keeper.place}")
         story, last = Story(), None
         try:
-            with _terminate_as_interrupt(), Kernels(todo.order(), todo.width) as kernels:
+            with terminate_as_interrupt(), Kernels(todo.order(), todo.width) as kernels:
                 _Run(todo, params, keeper, kernels, tell).conduct(story)
         except ConsulfedError as error:
             last = error
@@ -241,20 +242,6 @@ class _Run:
         if not future.done():
             self._kernels.kill()
         future.exception()
-
-
-@contextmanager
-def _terminate_as_interrupt() -> Iterator[None]:
-    """SIGTERM (a cancelled pipeline, an evicted pod) ends the run as Ctrl-C does: with finished files."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

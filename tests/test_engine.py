@@ -13,7 +13,6 @@ import signal
 import stat
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -277,28 +276,6 @@ def test_a_signal_leaves_a_finished_file(tmp_path, number):
     assert statuses(notebook) == ["completed", "completed", "failed", "pending"]
     assert notebook["metadata"]["papermill"]["end_time"]
     assert "so far" in json.dumps(code(notebook)[1]["outputs"])
-
-
-def test_the_signals_are_as_before_afterwards():
-    """A program that executes notebooks has its own idea of SIGTERM."""
-    before = signal.getsignal(signal.SIGTERM)
-    with engine._terminated_as_interrupted():
-        assert signal.getsignal(signal.SIGTERM) != before
-    assert signal.getsignal(signal.SIGTERM) == before
-
-
-def test_outside_of_the_main_thread_signals_are_left_alone():
-    """Python lets nobody else handle them; a run has its own way."""
-    seen = []
-
-    def work() -> None:
-        with engine._terminated_as_interrupted():
-            seen.append(signal.getsignal(signal.SIGTERM))
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert seen == [signal.getsignal(signal.SIGTERM)]
 
 
 # What may not be kept

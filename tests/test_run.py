@@ -324,14 +324,6 @@ def _params(tmp_path: Path) -> parameters.Federation:
     return parameters.load(_params_file(tmp_path))
 
 
-def test_a_signal_means_an_interrupt_during_a_run_only():
-    """Afterwards it means again what it meant before."""
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt), run._terminate_as_interrupt():
-        os.kill(os.getpid(), signal.SIGTERM)
-    assert signal.getsignal(signal.SIGTERM) is before
-
-
 def test_secondary_may_be_given_several_times(monkeypatch, tmp_path):
     """`consulfed run --secondary dc2 --secondary dc4`; the params file's own choice is as good."""
     from consulfed_lib import cli

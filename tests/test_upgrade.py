@@ -27,19 +27,19 @@ from .test_helm import stored
 from .test_servers import NAMES, healthy, pod, pods
 
 SECRETS = "GET /api/v1/namespaces/consul/secrets"
-TODO = [Stage(f"stage {i}", laid(OWN, server__updatePartition=2 - i), 2 - i) for i in range(3)]
+STAGES = [Stage(f"stage {i}", laid(OWN, server__updatePartition=2 - i), 2 - i) for i in range(3)]
 
 
 @pytest.fixture
 def upgrade(cluster, federation) -> Upgrade:
     params = federation(**OPTIONS, chart={"ref": "consul", "version": "1.9.11"})
     before = Installed("consul", OWN, {})
-    return Upgrade(params, params.primary, cluster, TODO[-1].values, before=before)
+    return Upgrade(params, params.primary, cluster, STAGES[-1].values, before=before)
 
 
 def released(api: Any, stage: int | None, status: str = "deployed") -> None:
     """The newest revision has the values of that stage; None: those of its user."""
-    config = OWN if stage is None else TODO[stage].values
+    config = OWN if stage is None else STAGES[stage].values
     api.answers[SECRETS] = 200, {"items": [stored(3, status, **config)]}
 
 
@@ -53,27 +53,27 @@ def released(api: Any, stage: int | None, status: str = "deployed") -> None:
 def test_how_far_it_came_stands_in_the_release(upgrade, api, stage, status, reached):
     """A stage whose Helm was killed is done again."""
     released(api, stage, status)
-    assert upgrade._reached(TODO, upgrade.release()) == reached
+    assert upgrade._reached(STAGES, upgrade.release()) == reached
 
 
 def test_a_chart_that_is_to_be_moved_has_reached_nothing(upgrade, api):
     """Its values alone do not tell it."""
     released(api, 2)
     other = helm.Release(**{**vars(upgrade.release()), "version": "1.9.10"})
-    assert upgrade._reached(TODO, other) == -1
+    assert upgrade._reached(STAGES, other) == -1
 
 
 def test_a_stage_that_was_reached_before_is_not_gone_through_again(upgrade, api):
     """Nothing is asked of Consul, nothing written."""
     released(api, 2)
-    row = upgrade.reach(TODO, 0)
+    row = upgrade.reach(STAGES, 0)
     assert (row.outcome, row.what) == ("unchanged", "1 of 3: stage 0: was reached before")
     assert not [each for each in api.requests if each.method != "GET"]
 
 
 def test_it_is_undone_by_going_back_to_what_its_user_left(upgrade, api):
     """From wherever it stands."""
-    first, third = stored(1, **OWN), stored(3, runner=helm.runner_label(), **TODO[0].values)
+    first, third = stored(1, **OWN), stored(3, runner=helm.runner_label(), **STAGES[0].values)
     third["metadata"]["labels"][helm.ORIGIN_LABEL] = "1"
     api.answers[SECRETS] = lambda asked: (
         200,
@@ -87,7 +87,7 @@ def test_a_consul_that_is_ill_is_not_touched(upgrade, api):
     released(api, None)
     (found,) = existing_servers("dc1", upgrade)
     assert (found.severity, found.found) == ("error", "not ready: consul-server-0")
-    third = stored(3, runner=helm.runner_label(), **TODO[0].values)
+    third = stored(3, runner=helm.runner_label(), **STAGES[0].values)
     third["metadata"]["labels"][helm.ORIGIN_LABEL] = "1"
     api.answers[SECRETS] = 200, {"items": [third]}
     assert [each.severity for each in existing_servers("dc1", upgrade)] == ["skipped"]

@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import json
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import click
 
+from .. import options
 from ..errors import VerifyError
+from ..interrupts import terminate_as_interrupt
 from ..results import several
 
 
 @click.command()
 @click.argument("names", metavar="[FAULT]...", nargs=-1)
 @click.option("--list", "only_list", is_flag=True, help="List the drills, and what each has to name.")
-@click.option(
-    "-o",
-    "--output",
-    default="text",
-    show_default=True,
-    type=click.Choice(["text", "json"]),
-    help="Text, or JSON for a machine.",
-)
+@options.output("Text, or JSON for a machine.")
 def drill(names: tuple[str, ...], only_list: bool, output: str) -> int:
     """Put each FAULT into a sandbox that is federated, and see that the right check names it; without one: all.
 
@@ -81,17 +73,3 @@ def _listed(output: str) -> str:
         lines.append(f"{each.fault:<{width}}  {FAULTS[each.fault].what}\n{'':<{width}}  named: {named}")
         lines += [f"{'':<{width}}  right beside it: {beside}: {why}" for beside, why in each.also.items()]
     return "\n".join(lines)
-
-
-@contextmanager
-def terminate_as_interrupt() -> Iterator[None]:
-    """SIGTERM (a cancelled pipeline) ends it as Ctrl-C does: the sandbox is taken down."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from abc import ABC, abstractmethod
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -25,7 +26,7 @@ INSTALL_SECONDS = 20
 """Until an installation that cannot come to its end is given up; one that can takes 5 s on the sandbox."""
 
 
-class FederatedSandbox:
+class FederatedSandbox(ABC):
     """A sandbox that is up, and in which a fault can be; who has one says which federation is in it (`params`)."""
 
     def __init__(self, folder: Folder, tell: Tell, federated: bool = True):
@@ -33,9 +34,9 @@ class FederatedSandbox:
         self._folder = folder
         self._federated = federated
 
+    @abstractmethod
     def params(self) -> Federation:
         """The federation of this sandbox."""
-        raise NotImplementedError
 
     def inject(self, fault: str) -> None:
         """Returns when the fault is in force."""

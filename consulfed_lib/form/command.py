@@ -6,9 +6,8 @@ from pathlib import Path
 
 import click
 
+from .. import options
 from ..errors import ParamsError
-
-_params_file = click.argument("params_file", metavar="PARAMS", type=click.Path(path_type=Path))
 
 
 @click.group()
@@ -17,7 +16,7 @@ def params() -> None:
 
 
 @params.command()
-@_params_file
+@options.params_file
 def check(params_file: Path) -> None:
     """Check a params file without any cluster; every mistake is listed at once.
 
@@ -32,7 +31,7 @@ def check(params_file: Path) -> None:
 
 
 @params.command()
-@_params_file
+@options.params_file
 @click.option("--datacenter", default="", metavar="NAME", help="Of this datacenter only.")
 def values(params_file: Path, datacenter: str) -> None:
     """Print the Helm values of each datacenter that PARAMS lead to, as YAML documents. No cluster is asked."""

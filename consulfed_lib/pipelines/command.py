@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .. import options
+
 if TYPE_CHECKING:
     from ..params import Federation
 
@@ -28,7 +30,7 @@ _LONGEST = 30
 
 @click.command()
 @click.argument("system", metavar="|".join(SYSTEMS), type=click.Choice(list(SYSTEMS)))
-@click.argument("params_file", metavar="PARAMS", type=click.Path(path_type=Path))
+@options.params_file
 def pipeline(system: str, params_file: Path) -> None:
     """Print a pipeline for the federation that PARAMS describes, for GitHub Actions, GitLab CI or Argo Workflows.
 

@@ -8,27 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .. import options
 from ..errors import RecordError
 
 if TYPE_CHECKING:
     from .verify import Verdict
 
-_records = click.option(
-    "--records",
-    default="records",
-    show_default=True,
-    metavar="FOLDER",
-    type=click.Path(path_type=Path),
-    help="Folder of the records.",
-)
-_output = click.option(
-    "-o",
-    "--output",
-    default="text",
-    show_default=True,
-    type=click.Choice(["text", "json"]),
-    help="How to say it.",
-)
+_records = options.records("Folder of the records.")
+_output = options.output("How to say it.")
 
 
 @click.group()

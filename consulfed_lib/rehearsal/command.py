@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..drills.command import terminate_as_interrupt
+from .. import options
 from ..errors import ConsulfedError, ParamsError
+from ..interrupts import terminate_as_interrupt
 
 if TYPE_CHECKING:
     from ..drills.folders import Tell
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("params_file", metavar="PARAMS", type=click.Path(path_type=Path))
+@options.params_file
 @click.option(
     "--drill",
     "drills",
@@ -34,22 +35,8 @@ if TYPE_CHECKING:
     help="What Services of type LoadBalancer get: an IP, or a hostname as on EKS.",
 )
 @click.option("--keep", is_flag=True, help="Keep the sandbox up, and say how to use it and take it down.")
-@click.option(
-    "--records",
-    default="records",
-    show_default=True,
-    metavar="FOLDER",
-    type=click.Path(path_type=Path),
-    help="Folder of the records; the rehearsal's go into <federation>-rehearsal in it.",
-)
-@click.option(
-    "-o",
-    "--output",
-    default="text",
-    show_default=True,
-    type=click.Choice(["text", "json"]),
-    help="json: progress on standard error, and the report as one JSON object on standard output.",
-)
+@options.records("Folder of the records; the rehearsal's go into <federation>-rehearsal in it.")
+@options.output("json: progress on standard error, and the report as one JSON object on standard output.")
 def rehearse(
     params_file: Path,
     drills: tuple[str, ...],

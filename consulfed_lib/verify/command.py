@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .. import options
 from ..errors import ConsulfedError
 from ..params import Federation, load
 from ..waiting import nap
@@ -24,7 +25,7 @@ _PAUSE = 0.25
 
 
 @click.command()
-@click.argument("params_file", metavar="PARAMS", type=click.Path(path_type=Path))
+@options.params_file
 @click.option(
     "-o",
     "--output",
