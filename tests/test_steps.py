@@ -110,6 +110,15 @@ def test_the_header_says_whether_it_writes(switch: Callable[..., Switch]) -> Non
     assert "hashicorp/consul" in repr(switch())
 
 
+def test_the_head_of_a_notebook_begins_with_what_is_looked_for(switch: Callable[..., Switch]) -> None:
+    """Parameters fill a page: they are all there, and folded; of those that a cluster leaves out nothing is said."""
+    shown, _, folded = switch()._repr_html_().partition("<details>")
+    assert "changes will be made" in shown
+    assert "hashicorp/consul" not in shown
+    assert "hashicorp/consul" in folded
+    assert "null" not in folded
+
+
 def test_an_unknown_notebook_is_refused() -> None:
     """The names of the notebooks are those of the table."""
     with pytest.raises(ParamsError, match="no notebook"):

@@ -22,10 +22,10 @@ from ..places import whoami
 from ..plans import Document
 from ..presence import interactive
 from ..results import Change, Changes, Finding, Findings, Result, now
-from ..show import Picture, Yaml, as_yaml, display
+from ..show import Picture, display
 from .approval import Approval
 from .confirmation import ask
-from .header import header
+from .header import header, page
 from .parts import forget, part, settle
 from .plan import Plan
 
@@ -317,7 +317,7 @@ class Step(ABC):
         return "\n".join(f"{name}: {value}" for name, value in header(self).items())
 
     def _repr_html_(self) -> str:
-        return Yaml(f"{self.notebook}: {self.subject}", as_yaml(header(self)))._repr_html_()
+        return page(self)
 
     def writes(self) -> str:
         """Whether it will write, in words."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .. import __version__
 from ..places import whoami
 from ..presence import interactive
+from ..show import Yaml, as_yaml
 
 if TYPE_CHECKING:
     from .base import Step
@@ -27,5 +28,16 @@ def header(step: Step) -> dict[str, Any]:
         "mode": f"{params.mode}: {'interactive' if interactive(params.mode) else 'headless'}",
         "writes": step.writes(),
         "consulfed": __version__,
-        "parameters": params.model_dump(exclude={"federation", "reason", "change_id", "dry_run", "mode"}),
+        "parameters": params.model_dump(
+            exclude={"federation", "reason", "change_id", "dry_run", "mode"}, exclude_none=True
+        ),
     }
+
+
+def page(step: Step) -> str:
+    """The same for a notebook: what a reader looks for first, and the parameters, which fill a page, folded."""
+    head = header(step)
+    parameters = Yaml("Parameters in force", as_yaml(head.pop("parameters")))._repr_html_()
+    first = Yaml(f"{step.notebook}: {step.subject}", as_yaml(head))._repr_html_()
+    summary = "All parameters in force, defaults included"
+    return f"{first}<details><summary>{summary}</summary>{parameters}</details>"
