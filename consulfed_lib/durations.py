@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
-import tempfile
 import threading
-from collections.abc import Mapping
-from contextlib import suppress
-from pathlib import Path
 from statistics import median
 from typing import Any
 
-import platformdirs
+from .remembered import Remembered
 
 _KEPT = 5
 """So many of each: the usual time is that of the last ones, not of last year's."""
@@ -25,7 +19,7 @@ class Durations:
     """
 
     def __init__(self, federation: str):
-        self._path = platformdirs.user_state_path("consulfed") / "waits" / f"{federation}.json"
+        self._remembered = Remembered("waits", federation)
         self._lock = threading.Lock()
 
     def usual(self, what: str) -> float | None:
@@ -34,27 +28,13 @@ class Durations:
         return median(took) if took else None
 
     def note(self, what: str, seconds: float) -> None:
-        with self._lock, suppress(OSError):
+        with self._lock:
             told = self._read()
             told[what] = [*told.get(what, []), round(seconds, 1)][-_KEPT:]
-            self._write(told)
+            self._remembered.write(told)
 
     def _read(self) -> dict[str, list[float]]:
-        try:
-            found = json.loads(self._path.read_text())
-        except (OSError, ValueError):
-            return {}
-        return (
-            {what: took for what, took in found.items() if _is_row(took)} if isinstance(found, dict) else {}
-        )
-
-    def _write(self, told: Mapping[str, Any]) -> None:
-        """All of it or nothing: another notebook may be reading."""
-        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle, begun = tempfile.mkstemp(dir=self._path.parent)
-        with os.fdopen(handle, "w") as file:
-            file.write(json.dumps(told))
-        Path(begun).replace(self._path)
+        return {what: took for what, took in self._remembered.read().items() if _is_row(took)}
 
 
 def _is_row(took: Any) -> bool:

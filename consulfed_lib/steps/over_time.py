@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
-
-import platformdirs
 
 from ..checks import Check, check
 from ..checks.consul_state import round_trips
 from ..checks.federation import Datacenter
 from ..errors import ClusterError
 from ..handshake import Entrance, entrance
+from ..remembered import Remembered
 from ..results import Finding, several
 from ..show import Latencies, Latency
 from ..show.latencies import What
@@ -85,9 +82,10 @@ def measure(datacenters: Sequence[Datacenter], samples: int) -> Latencies:
             for of_one in pool.map(lambda dc: _of_one(dc, datacenters, samples), datacenters)
             for row in of_one
         ]
-    federation = datacenters[0].params.federation
-    before = _remembered(federation)
-    _remember(federation, rows)
+    remembered = Remembered("latencies", datacenters[0].params.federation)
+    before = {name: row for name, row in remembered.read().items() if _is_row(row)}
+    now = {f"{row.pair} {row.what}": {"p50": row.p50, "p99": row.p99} for row in rows if row.n}
+    remembered.write(before | now)
     return Latencies(_beside(row, before.get(f"{row.pair} {row.what}")) for row in rows)
 
 
@@ -172,32 +170,8 @@ def _beside(row: Latency, before: Mapping[str, Any] | None) -> Latency:
     return Latency(row.pair, row.what, row.n, row.p50, row.p99, before.get("p50"), before.get("p99"))
 
 
-def _place(federation: str) -> Path:
-    return platformdirs.user_state_path("consulfed") / "latencies" / f"{federation}.json"
-
-
-def _remembered(federation: str) -> dict[str, dict[str, Any]]:
-    """What this user measured of the federation the last time; empty: nothing yet, or it cannot be read."""
-    try:
-        found = json.loads(_place(federation).read_text())
-    except (OSError, ValueError):
-        return {}
-    return {name: row for name, row in found.items() if _is_row(row)} if isinstance(found, dict) else {}
-
-
 def _is_row(row: Any) -> bool:
-    """Whether it is what `_remember` writes."""
+    """Whether it is what `measure` writes."""
     return isinstance(row, dict) and all(
         isinstance(row.get(key, 0.0), float | None) for key in ("p50", "p99")
     )
-
-
-def _remember(federation: str, rows: Sequence[Latency]) -> None:
-    """For the next time; where nothing may be written, the next time has nothing to compare with."""
-    told = {f"{row.pair} {row.what}": {"p50": row.p50, "p99": row.p99} for row in rows if row.n}
-    path = _place(federation)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path.write_text(json.dumps(_remembered(federation) | told))
-    except OSError:
-        return
