@@ -92,7 +92,7 @@ def test_list_for_a_machine_and_of_one_federation(record, names, tmp_path):
         assert code == 0
         rows = json.loads(out)
         assert {row["run"]: row["result"] for row in rows} == {run: word for word, run in names.items()}
-        assert len(rows[0]["plan"]) == 12
+        assert {row["run"]: len(row["plan"]) for row in rows}[names["planned"]] == 12
     assert json.loads(record("list", "other", "-o", "json")[1]) == []
 
 

@@ -28,6 +28,7 @@ from .confirmation import ask
 from .header import header, page
 from .parts import forget, part, settle
 from .plan import Plan
+from .unapplied import nothing_planned, without_a_federation
 
 Action = Callable[[], Change]
 
@@ -41,12 +42,15 @@ class Step(ABC):
     Attributes:
         running: the part that runs now; empty: none.
         done: what it has done so far; `doing`: what it does now.
+        unapplied: whether there is nothing yet of the federation that it needs, and that is all that it can say.
         in_notebook: whether its parts are run by cells, in which an interrupt is the end of a cell and of nothing else.
     """
 
     everywhere = False
     """Whether it looks at every cluster of the federation, and not only at those that it works on."""
     uses_helm = False
+    needs_federation = False
+    """Whether there is nothing to do before 01 to 03 were applied."""
 
     def __init__(self, notebook: str, params: Federation):
         self.notebook = notebook
@@ -60,6 +64,7 @@ class Step(ABC):
         self.done: list[Change] = []
         self.in_notebook = False
         self._stopped = False
+        self.unapplied = False
         self._before: Findings | None = None
         self._plan: Plan | None = None
         self._plan_shown = False
@@ -116,7 +121,10 @@ class Step(ABC):
             self._renew()
             self.facts = {}
         self.approval.demand()
-        self._before = Findings(f"Preflight of {self.subject}", self.look_before())
+        found = self.look_before()
+        waiting = without_a_federation(self, found) if self.needs_federation else None
+        self.unapplied = waiting is not None
+        self._before = Findings(f"Preflight of {self.subject}", found if waiting is None else waiting)
         self._identify()
         self._before.about = {"clusters": self.identities, "versions": self.versions, "by": whoami()}
         if self._before.errors:
@@ -133,7 +141,7 @@ class Step(ABC):
         """What would change. Nothing is written."""
         if self._plan is not None:
             self._renew()
-        if self._before is None or self._before.errors:
+        if self.unseen:
             self.preflight()
         self._plan = self.compute()
         self._plan_shown = self.running == "plan"
@@ -147,7 +155,7 @@ class Step(ABC):
 
     def compute(self) -> Plan:
         """The plan for the world as it is now, whether it is ready for it or not."""
-        plan = self.planned()
+        plan = nothing_planned(self) if self.unapplied else self.planned()
         clusters = {of.datacenter: self._uid(of) for of in self.changed_clusters()} if plan.items else {}
         plan.seal(Document(self.notebook, self.subject, clusters, plan.items, plan.values))
         return plan
@@ -162,15 +170,19 @@ class Step(ABC):
             self._changes = plan.changes
             return self._changes
         if self.params.dry_run:
-            apply = "Set dry_run to false (or `consulfed run --apply`) to apply this."
-            print(
-                f"Dry run: nothing was written. {apply if plan.changes.pending else 'Nothing would change.'}"
-            )
+            print(f"Dry run: nothing was written. {self._how_to_apply(plan.changes)}")
             self._changes = plan.changes
             return self._changes
         self._approved(self._confirmed(plan))
         self._changes = self._act()
         return self._changes
+
+    def _how_to_apply(self, planned: Changes) -> str:
+        if self.unapplied:
+            return "There is no federation yet for this notebook to work on."
+        if not planned.pending:
+            return "Nothing would change."
+        return "Set dry_run to false (or `consulfed run --apply`) to apply this."
 
     def _act(self) -> Changes:
         """All actions, one after another."""
@@ -224,7 +236,8 @@ class Step(ABC):
         if self._changes is None:
             self.apply()
         if self.params.dry_run and self._plan and self._plan.changes.pending:
-            why = "dry run: there is nothing to look at until the plan is applied"
+            then = "there is a federation" if self.unapplied else "the plan is applied"
+            why = f"dry run: there is nothing to look at until {then}"
             self._after = Findings(
                 f"Verification of {self.subject}", [Finding("dry-run", self.subject, "skipped", why)]
             )
@@ -304,6 +317,11 @@ class Step(ABC):
     def _uid(self, of: ClusterParams) -> str:
         known = self.identities.get(of.datacenter, {}).get("uid")
         return known or self.cluster(of).uid()
+
+    @property
+    def unseen(self) -> bool:
+        """Whether preflight has not looked yet, or has not seen what this notebook needs."""
+        return self._before is None or bool(self._before.errors) or self.unapplied
 
     # -- shared by the steps ------------------------------------------------------------------------------------
 

@@ -46,6 +46,7 @@ class Defederation(Step):
     """Out of the cluster, out of the pool, out of the primary's ACLs; and the others as before."""
 
     uses_helm = True
+    needs_federation = True
     _known: Known | None = None
 
     @property

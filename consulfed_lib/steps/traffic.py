@@ -32,6 +32,7 @@ class Traffic(Step):
     """Refused, allowed, refused again; both ways of every pair; nothing left."""
 
     everywhere = True
+    needs_federation = True
 
     @property
     def settings(self) -> Settings:

@@ -42,12 +42,14 @@ from .parts import part, settle
 from .plan import Plan
 from .proof import Proof
 from .ui import directions, token_directions
+from .unapplied import view
 
 
 class Verification(Step):
     """Proves that the federation works, or names what does not."""
 
     everywhere = True
+    needs_federation = True
     latencies = Latencies()
     quiet = False
     """Whether somebody else shows what is found."""
@@ -104,11 +106,9 @@ class Verification(Step):
     def planned(self) -> Plan:
         return Plan(Changes("Verification only reads"))
 
-    @part
+    @view
     def transcripts(self) -> Page:
         """The commands of HashiCorp's page, run in each datacenter: evidence for people who know them."""
-        if self._before is None or self._before.errors:
-            self.preflight()
         parts = []
         for dc in self.datacenters:
             others = [other for other in self.datacenters if other is not dc]
@@ -199,7 +199,7 @@ class Verification(Step):
 
     # -- what people see ----------------------------------------------------------------------------------------
 
-    @part
+    @view
     def diagnosis(self) -> Diagnosis:
         """For each cause: what was found, why it matters, what to do next, and what else fails because of it."""
         return Diagnosis(_trouble(cause) for cause in self._causes(self._seen()))
@@ -243,20 +243,20 @@ class Verification(Step):
         of_pairs, own = self._verdicts(list(self.proof.findings))
         return Topology(self._boxes(), of_pairs, verdicts=own)
 
-    @part
+    @view
     def topology(self) -> Topology:
         """The federation as a picture, each link with its verdict."""
         of_pairs, own = self._verdicts(self._seen())
         gateways = {dc.name: dc.gateway_addresses() for dc in self.datacenters}
         return Topology(self._boxes(), of_pairs, gateways=gateways, verdicts=own)
 
-    @part
+    @view
     def matrix(self) -> Page:
         """From where to where, with the first broken layer; and how long requests take."""
         of_pairs, own = self._verdicts(self._seen())
         return Page(Matrix([dc.name for dc in self.datacenters], of_pairs, own), self.latencies, self._canary)
 
-    @part
+    @view
     def trust(self) -> Page:
         """Every credential that datacenters share, when each ends, and who can read the federation secret."""
         self._seen()
@@ -271,17 +271,15 @@ class Verification(Step):
         )
         return Page(self.proof.ledger(), timeline, self.proof.readers())
 
-    @part
+    @view
     def addresses(self) -> Addresses:
         """Where each place believes the gateways to be."""
         self._seen()
         return self.proof.addresses()
 
-    @part
+    @view
     def ui(self) -> Page:
         """Where each datacenter's UI is, and which Secret of which cluster holds its token."""
-        if self._before is None or self._before.errors:
-            self.preflight()
         return Page(*(directions(dc) for dc in self.datacenters), token_directions(self.params))
 
     @part
@@ -289,7 +287,7 @@ class Verification(Step):
         """Raises VerifyError also where a check could not look: what was not seen is not proven."""
         after = super().verify()
         unseen = [f"{f.id} ({f.subject}): {f.found}" for f in after if f.severity == "skipped"]
-        if not after.proven:
+        if not after.proven and not self.unapplied:
             for each in self._shown_when_failed(after):
                 settle(each)
             raise VerifyError(
@@ -300,7 +298,7 @@ class Verification(Step):
         return after
 
     def outcome(self, changes: Changes, after: Findings) -> str:
-        return "verified"
+        return super().outcome(changes, after) if self.unapplied else "verified"
 
 
 def _trouble(cause: Cause) -> Trouble:

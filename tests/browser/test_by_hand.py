@@ -6,6 +6,7 @@ Each test goes on where the one before stopped: one server, one browser, one san
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -16,6 +17,7 @@ from .lab import LONG, Lab, Notebook, Outside
 from .pictures import WRITE, Pictures
 from .readable import unreadable
 
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 PARAMETERS = "federation: str"
 PREFLIGHT, PLAN, APPLY, VERIFY = "step.preflight()", "step.plan()", "step.apply()", "step.verify()"
 RESULT, TOPOLOGY, MATRIX, DIAGNOSIS = "step.result()", "step.topology()", "step.matrix()", "step.diagnosis()"
@@ -70,6 +72,19 @@ def test_a_dry_run_shows_what_would_change_and_writes_nothing(
     assert sandbox.writes() == []
     pictures.stage("01-plan")
     pictures.take("plan", book.cell(PLAN))
+
+
+def test_run_all_in_order_comes_to_its_end_everywhere(
+    book: Notebook, sandbox: Sandbox, pictures: Pictures
+) -> None:
+    """Every other notebook with its defaults, while nothing is applied: each plans, or says that nothing is there."""
+    for name in [*sorted(path.name for path in NOTEBOOKS.glob("0[2-9]-*.ipynb")), "90-defederate.ipynb"]:
+        book.open(name)
+        book.run_all()
+        assert re.search(r"outcome\s+planned", book.output(RESULT)), name
+        pictures.stage(f"{name[:2]}-defaults")
+    assert sandbox.writes() == []
+    book.open("01-primary-setup.ipynb")
 
 
 def test_another_name_than_the_datacenters_applies_nothing(
