@@ -278,6 +278,29 @@ def test_a_signal_leaves_a_finished_file(tmp_path, number):
     assert "so far" in json.dumps(code(notebook)[1]["outputs"])
 
 
+def test_the_file_is_written_when_a_code_cell_begins_and_at_the_end(tmp_path):
+    """Who reads it while a cell works sees that it does, and that those before it ended; a text is no news."""
+    path = tmp_path / "out.ipynb"
+    cells = [
+        nbformat.v4.new_code_cell("1"),
+        nbformat.v4.new_markdown_cell("a"),
+        nbformat.v4.new_code_cell("2"),
+    ]
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"papermill": {}})
+    keeper = engine._Manager(notebook, output_path=str(path), progress_bar=False)
+    keeper.notebook_start()
+    seen = []
+    for cell in keeper.nb.cells:
+        keeper.cell_start(cell)
+        seen.append(statuses(read(path)))
+        keeper.cell_complete(cell)
+        seen.append(statuses(read(path)))
+    keeper.notebook_complete()
+    assert seen[:4] == [["running", "pending"]] * 4
+    assert seen[4:] == [["completed", "running"]] * 2
+    assert statuses(read(path)) == ["completed", "completed"]
+
+
 # What may not be kept
 
 
