@@ -1,4 +1,4 @@
-"""Kernels for a run, each started while the notebook before it still works, so that nobody waits for imports.
+"""Kernels for a run, each begun while the notebook before it still works, so that nobody waits for imports.
 
 Their channels are Unix sockets in a private folder, not TCP, which any user of the machine could listen to.
 """
@@ -19,9 +19,10 @@ from typing import Any
 
 import psutil
 
-from . import redact
+from . import nursery, redact
 from .children import ended_with_us
 from .errors import Interrupted
+from .nursery import Nursery
 from .places import in_memory
 from .redact.channel import Listener
 from .steps import NOTEBOOKS
@@ -57,6 +58,11 @@ def new_manager(connection_file: Path) -> Any:
     )
 
 
+def _step_of(notebook: str) -> str:
+    """The module of a notebook's step."""
+    return f"consulfed_lib.steps.{NOTEBOOKS[notebook][0]}"
+
+
 class Kernels:
     """Kernels for the notebooks of a run, of which several may work at the same time.
 
@@ -70,11 +76,13 @@ class Kernels:
 
     def __init__(self, notebooks: Sequence[str], width: int = 1):
         self._waiting = list(notebooks)
+        self._modules = [_step_of(notebook) for notebook in dict.fromkeys(notebooks)]
         _sweep()
         # 0700, and short: the path of a socket may have 107 characters.
         self._folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=in_memory()))
         self._secrets = Listener(self._folder)
         self._starter = ThreadPoolExecutor(1, "kernels")
+        self._nursery: Nursery | None = None
         self._numbers = itertools.count()
         self._lock = threading.Lock()
         self._ready: list[tuple[str, Future[Any]]] = []
@@ -95,6 +103,8 @@ class Kernels:
         for thread in self._ending:
             thread.join()
         self._starter.shutdown()
+        if self._nursery:
+            self._nursery.close()
         self._secrets.close()  # what kernels told to be secret is known now, to whoever looks through their notebooks
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -165,17 +175,22 @@ class Kernels:
 
     def _start(self, notebook: str) -> Any:
         """Start a kernel; it imports that notebook's step by itself, outside of any cell."""
+        # The Kubernetes client writes a kubeconfig's client key to a temporary file and removes it at exit; a
+        # kernel is killed, so that the key must lie where we clean up.
+        environment = {**os.environ, **self._secrets.environment(), "TMPDIR": str(self._folder)}
         manager = new_manager(self._folder / f"{next(self._numbers)}.json")
         log = os.open(self._log(manager), os.O_WRONLY | os.O_CREAT, 0o600)
-        module = f"consulfed_lib.steps.{NOTEBOOKS[notebook][0]}"
+        if nursery.SUPPORTED:
+            from .provisioner import from_nursery
+
+            self._nursery = self._nursery or Nursery(self._modules, environment)
+            from_nursery(manager, self._nursery, str(self._log(manager)))
         manager.start_kernel(
             extra_arguments=[
-                f"--IPKernelApp.exec_lines=['import {module}']",
+                f"--IPKernelApp.exec_lines=['import {_step_of(notebook)}']",
                 "--HistoryManager.hist_file=:memory:",  # else every cell is written into the user's history
             ],
-            # The Kubernetes client writes a kubeconfig's client key to a temporary file and removes it at exit; a
-            # kernel is killed, so that the key must lie where we clean up.
-            env={**os.environ, **self._secrets.environment(), "TMPDIR": str(self._folder)},
+            env=environment,
             preexec_fn=ended_with_us(),
             # What it says by itself is for who asks why it died, and not for the log of the run.
             stdout=log,

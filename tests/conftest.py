@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import psutil
 import pytest
 import yaml
 from cryptography import x509
@@ -36,6 +37,7 @@ from consulfed_lib.checks.target import Target
 from consulfed_lib.cluster import Cluster
 from consulfed_lib.consul import Consul
 from consulfed_lib.errors import ClusterError
+from consulfed_lib.nursery import NAME
 from consulfed_lib.redact import Secret
 
 iris.leave_out()
@@ -392,3 +394,11 @@ def consul_server(
     yield start
     for client in clients:
         client.close()
+
+
+def is_kernel(process: psutil.Process) -> bool:
+    """Whether it is a kernel of a run, and works."""
+    try:
+        return process.name() == NAME and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

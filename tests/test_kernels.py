@@ -7,6 +7,7 @@ import json
 import os
 import stat
 import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,9 +17,11 @@ import nbformat
 import psutil
 import pytest
 
-from consulfed_lib import kernels
+from consulfed_lib import kernels, nursery
 from consulfed_lib.errors import Interrupted
 from consulfed_lib.kernels import Kernels
+from consulfed_lib.nursery import NAME, Born
+from consulfed_lib.provisioner import Forking
 from consulfed_lib.redact import leaks
 
 LOOK = """import json, sys
@@ -190,6 +193,66 @@ def test_kernels_that_do_not_stop_are_killed(together):
     """And their folder goes, whatever happened."""
     assert together.killed == [True, True]
     assert not together.folder.exists()
+
+
+def forked(kernels: Kernels) -> list[bool]:
+    """Of a kernel for each of two notebooks, one after the other: whether it is the nursery's child, and alive."""
+    found = []
+    for notebook in ("00-preflight", "02-secret-transfer"):
+        with kernels.take(notebook) as manager:
+            assert manager.is_alive()
+            found.append(process(manager).name() == NAME and process(manager).ppid() != os.getpid())
+    return found
+
+
+def test_every_kernel_of_a_run_is_a_fork_of_one_process():
+    """Which has imported everything; it ends with the run."""
+    with Kernels(["00-preflight", "02-secret-transfer"]) as kernels:
+        assert forked(kernels) == [True, True]
+        assert kernels._nursery is not None
+        nursery = psutil.Process(kernels._nursery._process.pid)
+        assert nursery.parent() == psutil.Process()
+    assert is_gone(nursery)
+
+
+def test_without_its_nursery_a_run_goes_on():
+    """Somebody killed it: kernels start by themselves from then on. Those that it bore ended with it."""
+    with Kernels(["00-preflight", "02-secret-transfer"]) as kernels:
+        with kernels.take("00-preflight") as manager:
+            assert kernels._nursery is not None
+            kernel = process(manager)
+            kernels._nursery._process.kill()
+            kernels._nursery._process.wait()
+            assert psutil.wait_procs([kernel], timeout=5)[1] == []
+        while kernels._ready:
+            kernels._end(kernels._ready.pop()[1].result())
+        assert forked(kernels) == [False, False]
+
+
+@pytest.mark.parametrize(
+    "command", [["another/python", "-m", "ipykernel_launcher"], [sys.executable, "-m", "x"]]
+)
+def test_another_kernel_than_this_pythons_is_started_as_it_is(command):
+    """A kernelspec python3 of the user's own, for example."""
+    forking = Forking()
+    assert forking._born([*command, "-f", "x.json"]) is None
+
+
+def test_elsewhere_than_on_linux_each_kernel_starts_by_itself(monkeypatch):
+    """Where a fork may not go on by itself."""
+    monkeypatch.setattr(nursery, "SUPPORTED", False)
+    with Kernels(["00-preflight"]) as kernels:
+        assert forked(kernels) == [False, False]
+
+
+def test_a_kernel_that_has_ended_is_told_as_such():
+    """As Popen tells it: by poll, and wait returns."""
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    ended = Born(gone.pid)
+    assert ended.poll() == ended.wait() == 1
+    ended.terminate()
+    ended.kill()
 
 
 def test_what_a_killed_run_left_is_swept_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

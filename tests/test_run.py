@@ -29,6 +29,8 @@ from consulfed_lib.record.predicate import beginning
 from consulfed_lib.record.verify import verify
 from consulfed_lib.steps import NOTEBOOKS, PER_SECONDARY
 
+from .conftest import is_kernel
+
 RESULT = """
 from consulfed_lib.results import Result
 Result("{name}", "test", globals().get("secondary", "all"), "verified", parameters={{}})
@@ -137,11 +139,7 @@ def claimed(tmp_path: Path) -> str:
 
 
 def kernels_left() -> list[psutil.Process]:
-    return [
-        each
-        for each in psutil.Process().children(recursive=True)
-        if "ipykernel_launcher" in " ".join(each.cmdline()) and each.status() != psutil.STATUS_ZOMBIE
-    ]
+    return [each for each in psutil.Process().children(recursive=True) if is_kernel(each)]
 
 
 def test_a_run_stops_at_the_first_notebook_that_fails(runbook, start, tmp_path):

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from consulfed_lib.record.verify import verify
+from tests.conftest import is_kernel
 
 from .conftest import PARAMS, Sandbox
 
@@ -82,15 +83,10 @@ def test_sigkill_while_helm_installs_the_secondary(sandbox: Sandbox) -> None:
     assert list(claims(sandbox).values()) == ["interrupted"]
 
 
-def is_kernel(process: psutil.Process) -> bool:
-    return "ipykernel_launcher" in " ".join(process.cmdline())
-
-
 def test_a_kernel_that_dies_interrupts_the_run(sandbox: Sandbox) -> None:
     """papermill would call its cells completed; the record says interrupted, and which cell was the last."""
     process = run_until(sandbox, "03-secondary-setup dc2 …")
-    family = psutil.Process(process.pid).children()
-    kernels = [each for each in family if each.status() != psutil.STATUS_ZOMBIE and is_kernel(each)]
+    kernels = [each for each in psutil.Process(process.pid).children(recursive=True) if is_kernel(each)]
     assert kernels
     for kernel in kernels:
         kernel.kill()

@@ -154,7 +154,7 @@ def test_a_run_that_applies_leaks_nothing(
     assert run.leaking(found) == []
     record = next((tmp_path / "run" / "records" / "sandbox").glob("2*"))
     assert len(run.seen["arguments"]) > 5
-    assert any("ipykernel" in text for text in run.seen["arguments"])
+    assert any("consulfed_lib.nursery" in text for text in run.seen["arguments"])
     scan = json.loads(base64.b64decode(json.loads((record / "run.json").read_text())["payload"]))
     assert scan["predicate"]["scan"]["secrets"] > 5
     assert scan["predicate"]["scan"]["hits"] == 0
