@@ -21,10 +21,10 @@ from .checks import Check, check
 from .checks.federation import Datacenter
 from .consul import Consul
 from .errors import ClusterError, ConsulfedError, WaitTimeoutError
-from .helm import runner_is_gone, runner_label
 from .places import whoami
 from .redact import Secret
 from .results import Change, Finding, Table, now, several
+from .runner import runner_is_gone, runner_label
 from .waiting import Seen, wait_for
 
 PREFIX = "consulfed-canary-"

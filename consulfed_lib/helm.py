@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import base64
 import gzip
-import hashlib
 import json
-import os
 import re
-import socket
 import subprocess
 import threading
 from collections.abc import Callable, Mapping
@@ -29,14 +26,11 @@ from .errors import ApplyError, ClusterError, ToolError
 from .params import Chart
 from .places import find_program
 from .redact.kubernetes import register_manifests
-
-RUNNER_LABEL = "consulfed-runner"
-"""Label of a release's Secret: `<machine>.<pid>.<start time>` of the process that runs Helm, so that a release left
-in `pending-…` by a killed run of ours can be told from one that somebody is working on."""
+from .runner import RUNNER_LABEL, runner_is_gone, runner_label
 
 REVISION_LABEL = "consulfed-revision"
-"""Label beside it: the revision that this process makes. Helm hands labels on to later revisions, also to those that
-somebody makes by hand; only where it equals the revision is the runner that revision's."""
+"""Label beside RUNNER_LABEL: the revision that this process makes. Helm hands labels on to later revisions, also to
+those that somebody makes by hand; only where it equals the revision is the runner that revision's."""
 
 ADOPTED_LABEL = "consulfed-adopted"
 """Label of a release that somebody else made and consulfed upgraded: its values are the user's, ours among them."""
@@ -343,67 +337,6 @@ def _only_scaled(stderr: str) -> bool:
     error = stderr.rpartition("Error: ")[2].strip()
     found = re.search(r'failed with 1 conflict: conflict with "[^"]*"[^\n]*: (\.\S+)$', error)
     return found is not None and found[1] == ".spec.replicas"
-
-
-def runner_label(pid: int | None = None) -> str:
-    """This process, as a label's value: enough to tell later whether it still runs.
-
-    The start time makes the answer right after the pid was given to another process.
-    """
-    pid = pid or os.getpid()
-    return f"{_machine()}.{pid}.{_start_time(pid)}"
-
-
-def runner_is_gone(label: str) -> bool:
-    """Whether a release's runner was on this machine and no longer works on it. False when that cannot be known.
-
-    This process itself counts as gone: while it looks, it runs no Helm.
-    """
-    machine, _, rest = label.partition(".")
-    pid, _, started = rest.partition(".")
-    if not pid.isdigit():
-        return False
-    ours = _machine()
-    if machine != ours:  # no process outlives the start of its machine
-        known = ours.rpartition("-")[0]
-        return bool(known) and machine.startswith(f"{known}-")
-    return int(pid) == os.getpid() or _start_time(int(pid)) != started
-
-
-def _machine() -> str:
-    """This boot of this machine, and its pids: pods of one Deployment differ in it however alike their names are.
-
-    `<machine>-<boot>` where the machine is known again after it was started anew; in a container, whose host may be
-    another one next time, `<boot>` alone.
-    """
-    host, space = socket.gethostname(), _read(lambda: os.readlink("/proc/self/ns/pid"))
-    boot = _digest(host, _read(Path("/proc/sys/kernel/random/boot_id").read_text), space)
-    id = _read(Path("/etc/machine-id").read_text) if space == _NO_CONTAINER else ""
-    return f"{_digest(host, id)}-{boot}" if id else boot
-
-
-_NO_CONTAINER = "pid:[4026531836]"
-"""The pid namespace that a machine starts with (PROC_PID_INIT_INO of Linux)."""
-
-
-def _read(read: Callable[[], str]) -> str:
-    try:
-        return read().strip()
-    except OSError:  # no Linux: the host name must do
-        return ""
-
-
-def _digest(*parts: str) -> str:
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
-
-
-def _start_time(pid: int) -> str:
-    """Clock ticks since boot at which a process started; `0` where there is none."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return "0"
-    return text.rpartition(")")[2].split()[19]
 
 
 def mark_failed(cluster: Cluster, found: Release) -> None:

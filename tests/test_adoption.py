@@ -11,6 +11,7 @@ from consulfed_lib import adoption, helm
 from consulfed_lib.checks import existing
 from consulfed_lib.checks.target import Target
 from consulfed_lib.helm import ADOPTED_LABEL, ORIGIN_LABEL, Release
+from consulfed_lib.runner import runner_label
 from consulfed_lib.values import Installed, merged, primary_values
 from consulfed_lib.values.facts import ABSENT, get
 
@@ -226,7 +227,7 @@ def test_an_upgrade_that_is_under_way_began_from_what_its_user_left(params, clus
     """Its own stages are no values of the user's; and once it was adopted, no parameter is needed any more."""
     first, third = (
         stored(1, **OWN),
-        stored(3, runner=helm.runner_label(), **laid(OWN, global__tls={"enabled": True})),
+        stored(3, runner=runner_label(), **laid(OWN, global__tls={"enabled": True})),
     )
     third["metadata"]["labels"] |= {ADOPTED_LABEL: "true", ORIGIN_LABEL: "1"}
 

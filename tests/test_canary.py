@@ -19,9 +19,9 @@ from consulfed_lib import canary, redact
 from consulfed_lib.canary import PREFIX, Canary, look_at_canary, prove_replication, sweep
 from consulfed_lib.checks.federation import Datacenter
 from consulfed_lib.errors import ClusterError
-from consulfed_lib.helm import runner_label
 from consulfed_lib.redact import Secret
 from consulfed_lib.results import Finding
+from consulfed_lib.runner import runner_label
 
 from .conftest import ConsulServer, Request
 
@@ -389,7 +389,7 @@ NEVER, LONG_AGO = "2999-01-01T00:00:00+00:00", "2020-01-01T00:00:00+00:00"
 def test_what_a_killed_run_left_is_removed(world):
     """Its process is gone: the token first, then its policy."""
     done = subprocess.run(
-        [sys.executable, "-c", "from consulfed_lib.helm import runner_label; print(runner_label())"],
+        [sys.executable, "-c", "from consulfed_lib.runner import runner_label; print(runner_label())"],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     killed = world()

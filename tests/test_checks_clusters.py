@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from consulfed_lib import helm
 from consulfed_lib.checks import balancers, clusters, existing, pod_security, preflight, run_together
 from consulfed_lib.checks.target import Once, Target
 from consulfed_lib.errors import ClusterError
 from consulfed_lib.results import Finding
+from consulfed_lib.runner import runner_label
 
 from .conftest import CHART, Request, ready
 from .test_helm import stored
@@ -154,7 +154,7 @@ def test_a_release_of_ours_in_another_role_stops_the_run(target, api, change, wo
 
 def gone() -> str:
     """The label of a runner of this machine that no longer runs."""
-    return helm.runner_label().rsplit(".", 1)[0] + ".1"
+    return runner_label().rsplit(".", 1)[0] + ".1"
 
 
 @pytest.mark.parametrize(
@@ -164,9 +164,7 @@ def gone() -> str:
         (lambda: stored(1, "failed", runner=gone(), chart=PINNED, **FITS), "ok"),
         (lambda: stored(1, "pending-install", runner=gone(), chart=PINNED, **FITS), "ok"),
         (
-            lambda: stored(
-                1, "pending-install", runner=helm.runner_label(os.getppid()), chart=PINNED, **FITS
-            ),
+            lambda: stored(1, "pending-install", runner=runner_label(os.getppid()), chart=PINNED, **FITS),
             "error",
         ),
         (lambda: stored(1, "pending-upgrade"), "error"),

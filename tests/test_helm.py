@@ -5,11 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-import os
-import re
-import socket
 import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -19,18 +15,10 @@ import pytest
 import consulfed_lib.sandbox
 from consulfed_lib import helm
 from consulfed_lib.errors import ApplyError, ClusterError, ToolError
-from consulfed_lib.helm import (
-    REVISION_LABEL,
-    RUNNER_LABEL,
-    Helm,
-    mark_failed,
-    parse_manifest,
-    release,
-    runner_is_gone,
-    runner_label,
-)
+from consulfed_lib.helm import REVISION_LABEL, Helm, mark_failed, parse_manifest, release
 from consulfed_lib.params import Chart
 from consulfed_lib.places import find_program
+from consulfed_lib.runner import RUNNER_LABEL, runner_label
 
 SECRETS = "/api/v1/namespaces/consul/secrets"
 CHART = Path(consulfed_lib.sandbox.__file__).parent / "chart" / "consul"
@@ -116,15 +104,6 @@ def store(api):
 
 
 @pytest.fixture
-def child():
-    """A real process that lives until it is told to end."""
-    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    yield process
-    process.kill()
-    process.communicate()
-
-
-@pytest.fixture
 def real_helm(cluster):
     """Runs the real Helm against that API server."""
 
@@ -204,25 +183,6 @@ def test_a_pending_release_is_one_that_helm_works_on(cluster, store, status, pen
     assert found.pending is pending
 
 
-# Who runs Helm
-
-
-def test_a_runner_is_gone_when_its_process_has_ended(child):
-    """Not before."""
-    label = runner_label(child.pid)
-    assert not runner_is_gone(label)
-    child.kill()
-    child.wait()
-    assert runner_is_gone(label)
-
-
-def test_we_ourselves_run_no_helm_while_we_look():
-    """In JupyterLab the kernel lives on after a Helm that could not end in good order; it may go on by itself."""
-    assert runner_label() == runner_label(os.getpid())
-    assert runner_is_gone(runner_label())
-    assert not runner_is_gone(runner_label(os.getppid()))
-
-
 def test_a_runner_is_that_of_its_own_revision_only(cluster, store):
     """Helm hands labels on: a revision that somebody made by hand is ours by origin, but not by work."""
     by_hand = stored(2, "pending-upgrade", runner=runner_label())
@@ -231,44 +191,6 @@ def test_a_runner_is_that_of_its_own_revision_only(cluster, store):
     found = release(cluster, "consul", "consul")
     assert found is not None
     assert (found.ours, found.runner) == (True, "")
-
-
-def test_a_pid_that_was_given_to_another_process_is_no_runner(child):
-    """The start time tells; the pid alone would keep a dead run alive for ever."""
-    host, pid, started = runner_label(child.pid).rsplit(".", 2)
-    assert runner_is_gone(f"{host}.{pid}.{int(started) - 1}")
-
-
-@pytest.mark.parametrize("label", ["", "host", "other-host.1.5", "other-host.999999999.5", "..", "a.b.c"])
-def test_a_runner_elsewhere_counts_as_alive(label):
-    """What cannot be known must not cost somebody their release."""
-    assert not runner_is_gone(label)
-
-
-@pytest.mark.parametrize(
-    ("space", "id", "is_gone"),
-    [("pid:[4026531836]", "one", True), ("pid:[4026531836]", "", False), ("pid:[4026532201]", "one", False)],
-)
-def test_a_runner_is_gone_when_its_machine_was_started_again(monkeypatch, space, id, is_gone):
-    """Where it is known to be the same one: a container has its name and its machine-id from an image."""
-    facts = {"/etc/machine-id": id, "/proc/sys/kernel/random/boot_id": "first"}
-    monkeypatch.setattr(Path, "read_text", lambda path: facts.get(str(path), "1 (x) S" + " 7" * 20))
-    monkeypatch.setattr(os, "readlink", lambda path: space)
-    label = runner_label(os.getppid())
-    assert not runner_is_gone(label)
-    facts["/proc/sys/kernel/random/boot_id"] = "second"
-    assert runner_is_gone(label) is is_gone
-    facts["/etc/machine-id"] = "another"
-    assert not runner_is_gone(label)
-
-
-@pytest.mark.parametrize("name", ["host", "Host.example.com", "-x-", "ünï", "h" * 70, "", "---"])
-def test_a_runners_label_is_one_that_kubernetes_takes(monkeypatch, name):
-    """At most 63 characters, letters and digits at both ends; host names are anything."""
-    monkeypatch.setattr(socket, "gethostname", lambda: name)
-    label = runner_label()
-    assert re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", label)
-    assert not runner_is_gone(runner_label(os.getppid()))
 
 
 # A release that a killed run left

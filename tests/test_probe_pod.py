@@ -16,6 +16,7 @@ from consulfed_lib import helm
 from consulfed_lib.checks.pod_security import violations
 from consulfed_lib.probe import Outcome, Pod
 from consulfed_lib.probe.connection import CONSUL_ONLY
+from consulfed_lib.runner import runner_label
 
 from .conftest import HttpsServer, Request
 
@@ -306,11 +307,11 @@ def left(name: str, phase: str, runner: str) -> dict[str, Any]:
 
 def test_what_killed_runs_left_is_swept_and_nobody_elses(pod, pods, api):
     """Found by its label; one whose run still lives, here or on another machine, is left alone."""
-    gone = helm.runner_label().rsplit(".", 1)[0] + ".1"
+    gone = runner_label().rsplit(".", 1)[0] + ".1"
     pods.left = [
         left("ended", "Failed", "elsewhere.1.1"),
         left("orphan", "Running", gone),
-        left("of-our-parent", "Running", helm.runner_label(os.getppid())),
+        left("of-our-parent", "Running", runner_label(os.getppid())),
         left("of-another-machine", "Running", "elsewhere.1.1"),
     ]
     for each in pods.left:

@@ -15,9 +15,9 @@ import pytest
 from consulfed_lib.checks.federation import Datacenter
 from consulfed_lib.checks.pod_security import violations
 from consulfed_lib.errors import ApplyError, ApprovalError, WaitTimeoutError
-from consulfed_lib.helm import RUNNER_LABEL, runner_label
 from consulfed_lib.params import Federation
 from consulfed_lib.results import Change, Changes, Finding
+from consulfed_lib.runner import RUNNER_LABEL, runner_label
 from consulfed_lib.steps.base import Action
 from consulfed_lib.steps.plan import Plan
 from consulfed_lib.steps.traffic import (

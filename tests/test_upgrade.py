@@ -14,6 +14,7 @@ from consulfed_lib.checks.federation import Datacenter
 from consulfed_lib.errors import WaitTimeoutError
 from consulfed_lib.params.models import Timeouts
 from consulfed_lib.redact import Secret
+from consulfed_lib.runner import runner_label
 from consulfed_lib.servers import Servers
 from consulfed_lib.steps.restart import Restart
 from consulfed_lib.steps.stale import StaleGateways, stale_gateways
@@ -73,7 +74,7 @@ def test_a_stage_that_was_reached_before_is_not_gone_through_again(upgrade, api)
 
 def test_it_is_undone_by_going_back_to_what_its_user_left(upgrade, api):
     """From wherever it stands."""
-    first, third = stored(1, **OWN), stored(3, runner=helm.runner_label(), **STAGES[0].values)
+    first, third = stored(1, **OWN), stored(3, runner=runner_label(), **STAGES[0].values)
     third["metadata"]["labels"][helm.ORIGIN_LABEL] = "1"
     api.answers[SECRETS] = lambda asked: (
         200,
@@ -87,7 +88,7 @@ def test_a_consul_that_is_ill_is_not_touched(upgrade, api):
     released(api, None)
     (found,) = existing_servers("dc1", upgrade)
     assert (found.severity, found.found) == ("error", "not ready: consul-server-0")
-    third = stored(3, runner=helm.runner_label(), **STAGES[0].values)
+    third = stored(3, runner=runner_label(), **STAGES[0].values)
     third["metadata"]["labels"][helm.ORIGIN_LABEL] = "1"
     api.answers[SECRETS] = 200, {"items": [third]}
     assert [each.severity for each in existing_servers("dc1", upgrade)] == ["skipped"]

@@ -14,6 +14,7 @@ from .. import adoption, helm
 from ..chart import ChartVersion, fullname
 from ..cluster import Cluster
 from ..results import Finding
+from ..runner import runner_is_gone
 from ..values import merged
 from ..values.facts import get
 from . import Check, check
@@ -64,7 +65,7 @@ def existing_release(self: Check, subject: str, target: Target) -> Iterator[Find
         )
     elif found is None:
         yield self.ok(subject, f"no release {of.release} in {of.namespace} yet")
-    elif found.pending and not helm.runner_is_gone(found.runner):
+    elif found.pending and not runner_is_gone(found.runner):
         yield self.error(
             subject,
             f"release {of.release} is {found.status}: another Helm may be working on it",

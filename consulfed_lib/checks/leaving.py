@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .. import helm, leaving
+from .. import leaving
 from ..chart import fullname
 from ..cluster import Cluster
 from ..errors import ClusterError
@@ -16,6 +16,7 @@ from ..leaving import Accounts
 from ..params import Cluster as ClusterParams
 from ..params import Federation
 from ..results import Finding, several
+from ..runner import runner_is_gone
 from ..secret import read
 from . import Check, check
 from .federation import Datacenter
@@ -75,7 +76,7 @@ def leaving_release(self: Check, subject: str, target: Target) -> Iterator[Findi
             f"release {of.release} in {of.context} {wrong}",
             "correct context, namespace, release and names of this datacenter in the parameters",
         )
-    elif found.pending and not helm.runner_is_gone(found.runner):
+    elif found.pending and not runner_is_gone(found.runner):
         yield self.error(
             subject,
             f"release {of.release} is {found.status}: another Helm may be working on it",

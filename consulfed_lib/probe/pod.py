@@ -16,7 +16,7 @@ import yaml
 
 from ..cluster import Cluster, resource_path
 from ..errors import ClusterError, WaitTimeoutError
-from ..helm import RUNNER_LABEL, runner_is_gone, runner_label
+from ..runner import RUNNER_LABEL, runner_is_gone, runner_label
 from ..waiting import Seen, wait_for
 from .connection import CONSUL_ONLY, NO_ALPN, Outcome, command, judge, line
 

@@ -19,6 +19,7 @@ from ..errors import ApplyError, ClusterError
 from ..params import Cluster as ClusterParams
 from ..params import Federation
 from ..results import Change, several
+from ..runner import runner_is_gone
 from ..secret import read
 from ..waiting import Seen, wait_for
 from .base import Action
@@ -124,7 +125,7 @@ class Departure:
         if found is None and not self._pods():
             return Change("release", self.subject, "unchanged", f"{what}: not there")
         if found:
-            if found.pending and not helm.runner_is_gone(found.runner):
+            if found.pending and not runner_is_gone(found.runner):
                 raise ClusterError(
                     f"The {what} in {of.context} is {found.status}: another Helm may be working on it.",
                     "wait for it, then run this again",

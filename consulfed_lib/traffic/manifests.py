@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..helm import RUNNER_LABEL, runner_label
+from ..runner import RUNNER_LABEL, runner_label
 from .settings import Settings
 
 LABEL = "consulfed-traffic"

@@ -17,9 +17,9 @@ from typing import Any
 from ..checks.federation import Datacenter
 from ..cluster import resource_path
 from ..errors import ApplyError, ClusterError, WaitTimeoutError
-from ..helm import RUNNER_LABEL, runner_is_gone, runner_label
 from ..params import Federation
 from ..results import several
+from ..runner import RUNNER_LABEL, runner_is_gone, runner_label
 from ..values import merged
 from ..waiting import Seen, wait_for
 from . import manifests, objects

@@ -8,7 +8,8 @@ import time
 import pytest
 from kubernetes import client
 
-from consulfed_lib.cluster import Bell, Cluster, resource_path
+from consulfed_lib.bell import Bell
+from consulfed_lib.cluster import Cluster, resource_path
 from consulfed_lib.waiting import Seen, wait_for
 
 from .conftest import Target

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from consulfed_lib.helm import RUNNER_LABEL, runner_label
+from consulfed_lib.runner import RUNNER_LABEL, runner_label
 from consulfed_lib.traffic.manifests import LABEL
 from consulfed_lib.traffic.settings import Settings
 
