@@ -21,13 +21,14 @@ import ssl
 import struct
 import threading
 import time
-import urllib.request
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from types import TracebackType
 from typing import Any
 
+import urllib3
 import yaml
 
 from consulfed_lib.redact import Secret
@@ -268,11 +269,15 @@ class _Turn(threading.local):
     number = 0
 
 
+_trust = cache(lambda ca_pem: ssl.create_default_context(cadata=ca_pem))
+"""Made once for each authority: the client must not take the processor from what it measures."""
+
+
 class _Https(http.client.HTTPSConnection):
     """To an address, checking the certificate for a name that it has."""
 
     def __init__(self, address: str, port: int, ca_pem: str):
-        self._trust = ssl.create_default_context(cadata=ca_pem)
+        self._trust = _trust(ca_pem)
         super().__init__(address, port, timeout=ANSWER_SECONDS, context=self._trust)
 
     def connect(self) -> None:
@@ -303,16 +308,16 @@ def servers_of(
     only a primary has: a secondary's is in `primary`.
     """
     lock, at, known = threading.Lock(), 0.0, Servers((), 0)
+    ask, ask_primary = _api(sandbox, context), _api(sandbox, primary or context)
 
     def look() -> Servers:
-        found = _api(sandbox, context, f"/api/v1/namespaces/{namespace}/endpoints/{prefix}-server")
+        found = ask(f"/api/v1/namespaces/{namespace}/endpoints/{prefix}-server")
         parts = found.get("subsets") or []
         addresses = sorted({one["ip"] for part in parts for one in part.get("addresses") or []})
         ports = {one.get("name"): one["port"] for part in parts for one in part.get("ports") or []}
         if "http" in ports or "https" not in ports:
             return Servers(tuple(addresses), ports.get("http", 8500))
-        where = f"/api/v1/namespaces/{namespace}/secrets/{prefix}-ca-cert"
-        secret = _api(sandbox, primary or context, where)
+        secret = ask_primary(f"/api/v1/namespaces/{namespace}/secrets/{prefix}-ca-cert")
         ca_pem = base64.b64decode(secret["data"]["tls.crt"]).decode()
         return Servers(tuple(addresses), ports["https"], ca_pem)
 
@@ -322,20 +327,27 @@ def servers_of(
             if time.monotonic() - at > 2 * PACE:
                 try:
                     known, at = look(), time.monotonic()
-                except OSError as error:
+                except urllib3.exceptions.HTTPError as error:
                     raise Failed(f"the API server of {context}: {error}") from error
             return known
 
     return servers
 
 
-def _api(sandbox: Sandbox, context: str, path: str) -> Any:
-    """GET, as that cluster's administrator."""
+def _api(sandbox: Sandbox, context: str) -> Callable[[str], Any]:
+    """Asks that cluster's API server, as its administrator, over one connection that stays open."""
     config = yaml.safe_load((sandbox.folder / "sandbox" / "kubeconfig").read_text())
     cluster = next(one["cluster"] for one in config["clusters"] if one["name"] == context)
     token = next(one["user"]["token"] for one in config["users"] if one["name"] == f"{context}-admin")
-    ca_pem = base64.b64decode(cluster["certificate-authority-data"]).decode()
-    request = urllib.request.Request(cluster["server"] + path, headers={"Authorization": f"Bearer {token}"})
-    trust = ssl.create_default_context(cadata=ca_pem)
-    with urllib.request.urlopen(request, context=trust, timeout=ANSWER_SECONDS) as answer:
-        return json.load(answer)
+    trust = ssl.create_default_context(
+        cadata=base64.b64decode(cluster["certificate-authority-data"]).decode()
+    )
+    pool = urllib3.PoolManager(ssl_context=trust, timeout=ANSWER_SECONDS, retries=False)
+
+    def ask(path: str) -> Any:
+        answer = pool.request("GET", cluster["server"] + path, headers={"Authorization": f"Bearer {token}"})
+        if answer.status != 200:
+            raise urllib3.exceptions.HTTPError(f"{answer.status} of {path}")
+        return answer.json()
+
+    return ask

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -146,9 +147,8 @@ def leaks(folder: Path, values: dict[str, bytes], since: float = 0.0) -> list[st
     return found
 
 
-@pytest.fixture(scope="module")
-def new_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Sandbox]]:
-    """Makes sandboxes that are up; each is taken down after the module, whatever happened."""
+@contextmanager
+def _sandboxes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Sandbox]]:
     made: list[Sandbox] = []
 
     def make(datacenters: int = 2, servers: int = 1, existing: str = "") -> Sandbox:
@@ -157,9 +157,25 @@ def new_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[.
         sandbox.up()
         return sandbox
 
-    yield make
-    for sandbox in made:
-        sandbox.down()
+    try:
+        yield make
+    finally:
+        for sandbox in made:
+            sandbox.down()
+
+
+@pytest.fixture(scope="module")
+def new_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Sandbox]]:
+    """Makes sandboxes that are up; each is taken down after the module, whatever happened."""
+    with _sandboxes(tmp_path_factory) as make:
+        yield make
+
+
+@pytest.fixture
+def new_own_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Sandbox]]:
+    """The same for one test only: what is up takes the processor from the tests after it."""
+    with _sandboxes(tmp_path_factory) as make:
+        yield make
 
 
 @pytest.fixture(scope="module")

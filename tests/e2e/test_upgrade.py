@@ -104,9 +104,9 @@ def assert_kept(sandbox: Sandbox, kind: str, servers: int) -> None:
 # Each kind
 
 
-def test_tls_comes_on_under_use(new_sandbox: Callable[..., Sandbox]) -> None:
+def test_tls_comes_on_under_use(new_own_sandbox: Callable[..., Sandbox]) -> None:
     """Three servers, three rounds, one at a time; then the whole federation, in which its data and services are."""
-    sandbox = new_sandbox(servers=3, existing="plain")
+    sandbox = new_own_sandbox(servers=3, existing="plain")
     params = params_of(sandbox)
     before = server_pods(sandbox)
     dry = sandbox.run(params, "--only", "01")
@@ -168,10 +168,10 @@ KILLED = [("plain", 1), ("tls", 3), ("acl", 1), ("old-chart", 1)]
 
 @pytest.mark.parametrize(("kind", "servers"), KILLED)
 def test_killed_after_every_action_it_goes_on(
-    new_sandbox: Callable[..., Sandbox], tmp_path_factory: pytest.TempPathFactory, kind: str, servers: int
+    new_own_sandbox: Callable[..., Sandbox], tmp_path_factory: pytest.TempPathFactory, kind: str, servers: int
 ) -> None:
     """Each run is killed one action later, and the client loses nothing; the end is that of an undisturbed run."""
-    sandbox = new_sandbox(servers=servers, existing=kind)
+    sandbox = new_own_sandbox(servers=servers, existing=kind)
     changes = {"upgrade": {"chart": True}} if kind == "old-chart" else {}
     params, ground = params_of(sandbox, **changes), Ground(tmp_path_factory.mktemp("ground"))
     dry = sandbox.run(params, "--only", "01")
@@ -210,9 +210,9 @@ def leave_a_failed_job(sandbox: Sandbox) -> None:
     sandbox.kubectl(DC1, *NAMESPACE, *words)
 
 
-def test_acls_get_their_replication_token(new_sandbox: Callable[..., Sandbox]) -> None:
+def test_acls_get_their_replication_token(new_own_sandbox: Callable[..., Sandbox]) -> None:
     """And what is in the way is named first: a failed hook Job, ACLs that the parameters have otherwise."""
-    sandbox = new_sandbox(existing="acl")
+    sandbox = new_own_sandbox(existing="acl")
     refused = sandbox.run(params_of(sandbox, acls=False), "--only", "01")
     assert refused.returncode == 11
     assert "set acls to true" in refused.stderr
@@ -230,9 +230,9 @@ def test_acls_get_their_replication_token(new_sandbox: Callable[..., Sandbox]) -
     assert sandbox.results()["04-verification"]["outcome"] == "verified"
 
 
-def test_an_old_chart_is_moved_where_that_is_asked_for(new_sandbox: Callable[..., Sandbox]) -> None:
+def test_an_old_chart_is_moved_where_that_is_asked_for(new_own_sandbox: Callable[..., Sandbox]) -> None:
     """Never by itself."""
-    sandbox = new_sandbox(existing="old-chart")
+    sandbox = new_own_sandbox(existing="old-chart")
     before = values(sandbox)
     refused = sandbox.run(params_of(sandbox), "--apply", "--only", "01")
     assert refused.returncode == 11
@@ -243,9 +243,9 @@ def test_an_old_chart_is_moved_where_that_is_asked_for(new_sandbox: Callable[...
     assert_kept(sandbox, "old-chart", 1)
 
 
-def test_a_federation_is_moved_datacenter_by_datacenter(new_sandbox: Callable[..., Sandbox]) -> None:
+def test_a_federation_is_moved_datacenter_by_datacenter(new_own_sandbox: Callable[..., Sandbox]) -> None:
     """The secondary first, then the primary, each through its gate; nothing moves because of a version alone."""
-    sandbox = new_sandbox()
+    sandbox = new_own_sandbox()
     old = sandbox.folder / "old-chart" / "consul"
     shutil.copytree(sandbox.folder / "sandbox" / "chart" / "consul", old)
     about = yaml.safe_load((old / "Chart.yaml").read_text()) | {"version": existing.OLD_VERSION}
@@ -267,9 +267,9 @@ def test_a_federation_is_moved_datacenter_by_datacenter(new_sandbox: Callable[..
     assert results["03-secondary-setup-dc2"]["ended"] < results["01-primary-setup"]["started"]
 
 
-def test_a_consul_that_lives_becomes_no_secondary(new_sandbox: Callable[..., Sandbox]) -> None:
+def test_a_consul_that_lives_becomes_no_secondary(new_own_sandbox: Callable[..., Sandbox]) -> None:
     """It would get another CA, another gossip key and other ACLs under its own data."""
-    sandbox = new_sandbox(existing="tls")
+    sandbox = new_own_sandbox(existing="tls")
     content = yaml.safe_load(params_of(sandbox).read_text())
     content["primary"], content["secondaries"] = (
         content["secondaries"][0] | {"datacenter": "dc2"},
