@@ -149,9 +149,9 @@ class Notebook:
     # -- cells --------------------------------------------------------------------------------------------------
 
     def cell(self, source: str) -> Locator:
-        """The code cell whose source begins so."""
+        """The code cell whose source begins so; one out of sight JupyterLab makes when it has nothing else to do."""
         found = self.code.filter(has=self.page.locator(".cm-content", has_text=source))
-        expect(found).to_have_count(1)
+        expect(found).to_have_count(1, timeout=LONG)
         return found
 
     def count(self, cell: Locator) -> str:
