@@ -98,32 +98,36 @@ class Nursery:
 
 
 def _serve(orders: Iterable[str], answers: IO[str]) -> None:
-    """Fork a kernel for each line, and answer with its pid."""
+    """Fork a kernel for each line, and answer with its pid once it has a session and a name of its own, or ended."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them here: they leave no zombies
     end_with_us = ended_with_us() or (lambda: None)
     us = os.getpid()
     for line in orders:
         order = json.loads(line)
+        ready, of_kernel = os.pipe()
         pid = os.fork()
         if pid == 0:
             end_with_us()
-            _become(order, us)
+            _become(order, us, of_kernel)
+        os.close(of_kernel)
+        os.read(ready, 1)  # until it is closed
+        os.close(ready)
         answers.write(f"{pid}\n")
         answers.flush()
 
 
-def _become(order: dict[str, Any], parent: int) -> NoReturn:
+def _become(order: dict[str, Any], parent: int, ready: int) -> NoReturn:
     """In the fork: a kernel as `python -m ipykernel_launcher` would be one."""
     code = 1
     try:
         if os.getppid() == parent:  # else it ended before it could take us with it
-            _launch(order, parent)
+            _launch(order, parent, ready)
             code = 0
     finally:
         os._exit(code)
 
 
-def _launch(order: dict[str, Any], parent: int) -> None:
+def _launch(order: dict[str, Any], parent: int, ready: int) -> None:
     """Returns when the kernel was told to end."""
     from ipykernel.kernelapp import launch_new_instance
 
@@ -134,6 +138,7 @@ def _launch(order: dict[str, Any], parent: int) -> None:
         os.dup2(made, at)
     named(NAME)
     os.environ["JPY_PARENT_PID"] = str(parent)
+    os.close(ready)
     launch_new_instance(argv=order["arguments"])
 
 

@@ -20,7 +20,7 @@ import pytest
 from consulfed_lib import kernels, nursery
 from consulfed_lib.errors import Interrupted
 from consulfed_lib.kernels import Kernels
-from consulfed_lib.nursery import NAME, Born
+from consulfed_lib.nursery import NAME, Born, Nursery
 from consulfed_lib.provisioner import Forking
 from consulfed_lib.redact import leaks
 
@@ -223,7 +223,7 @@ def test_without_its_nursery_a_run_goes_on():
             kernel = process(manager)
             kernels._nursery._process.kill()
             kernels._nursery._process.wait()
-            assert psutil.wait_procs([kernel], timeout=5)[1] == []
+            assert psutil.wait_procs([kernel], timeout=30)[1] == []
         while kernels._ready:
             kernels._end(kernels._ready.pop()[1].result())
         assert forked(kernels) == [False, False]
@@ -236,6 +236,18 @@ def test_another_kernel_than_this_pythons_is_started_as_it_is(command):
     """A kernelspec python3 of the user's own, for example."""
     forking = Forking()
     assert forking._born([*command, "-f", "x.json"]) is None
+
+
+def test_a_kernel_that_cannot_begin_is_told_as_ended(tmp_path):
+    """Nobody waits for it, and the nursery bears the next one."""
+    made = Nursery([], dict(os.environ))
+    try:
+        for _ in range(2):
+            unborn = made.bear([], str(tmp_path / "no" / "log"))
+            assert unborn is not None
+            assert unborn.wait() == unborn.poll() == 1
+    finally:
+        made.close()
 
 
 def test_elsewhere_than_on_linux_each_kernel_starts_by_itself(monkeypatch):
