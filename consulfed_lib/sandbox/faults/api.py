@@ -14,7 +14,7 @@ from ..consul_k8s.config_entries import API_VERSION
 from ..controllers.client import Object
 from ..state import ProcessId
 from .fault import fault
-from .servers import until_ready
+from .servers import ready, until_ready
 from .waiting import until_true
 from .world import Datacenter, Ref, World
 
@@ -151,6 +151,10 @@ async def _server_down(world: World) -> None:
 
 
 async def _quorum_lost(world: World) -> None:
+    """In force when no server is ready: the one that is left knows no leader any more, as its probe found.
+
+    A leader that lost its followers goes on for seconds, in which some requests are answered and others are not.
+    """
     dc = await world.secondary()
     if dc.replicas < 3:
         raise SandboxError(
@@ -158,6 +162,11 @@ async def _quorum_lost(world: World) -> None:
             "bring a sandbox up with --servers 3.",
         )
     await _lose(world, dc, dc.replicas // 2 + 1)
+
+    async def none_is_ready() -> bool:
+        return not any(ready(pod) for pod in await dc.pods("server"))
+
+    await until_true(f"no server of {dc.layout.name} knows a leader", none_is_ready)
 
 
 async def _lose(world: World, dc: Datacenter, count: int) -> None:

@@ -44,7 +44,7 @@ async def until_ready(dc: Datacenter) -> None:
     async def are_ready() -> bool:
         # Of the pods themselves: for a moment after a deletion the StatefulSet still tells of the old ones.
         pods = await dc.pods("server")
-        return len(pods) == dc.replicas and all(_ready(pod) for pod in pods)
+        return len(pods) == dc.replicas and all(ready(pod) for pod in pods)
 
     await until_true(f"every server of {dc.layout.name} is ready", are_ready)
     await dc.until(f"every server of {dc.layout.name} is ready", dc.servers, all_ready)
@@ -75,7 +75,8 @@ def _fails(pod: Object) -> bool:
     return "CrashLoopBackOff" in waiting
 
 
-def _ready(pod: Object) -> bool:
+def ready(pod: Object) -> bool:
+    """Whether a pod is ready, and not about to end."""
     conditions = (pod.get("status") or {}).get("conditions") or []
     gone = pod["metadata"].get("deletionTimestamp")
     return not gone and any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
