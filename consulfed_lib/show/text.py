@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import html
+from collections.abc import Callable, Mapping
 from itertools import groupby
 from typing import Any
 
@@ -53,20 +54,35 @@ class Yaml(Text):
 
         tokens = YamlLexer(stripnl=False, ensurenl=False).get_tokens(scrub(self.text))
         pieces = []
-        for mark, group in groupby(tokens, lambda token: _mark(str(token[0]), token[1])):
-            words = html.escape("".join(text for _, text in group))
-            pieces.append(mark.replace("…", words) if mark else words)
+        for kind, group in groupby(tokens, lambda token: _kind(str(token[0]), token[1])):
+            words = "".join(text for _, text in group)
+            pieces.append(_MARKS[kind](words))
         return "".join(pieces)
 
 
-def _mark(token: str, text: str) -> str:
-    """What stands around a token of YAML (`…`); empty: nothing."""
+def _kind(token: str, text: str) -> str:
+    """Which part of YAML a token belongs to; the words of a value are tokens, and so are the blanks between them."""
     if token.startswith("Token.Name.Tag"):
-        return "<b>…</b>"
-    if token.startswith("Token.Literal.Scalar"):
-        kind = yaml.SafeLoader("").resolve(yaml.ScalarNode, text, (True, False))
-        return "" if kind == "tag:yaml.org,2002:str" else f'<span style="color:{LITERAL}">…</span>'
+        return "key"
+    if token.startswith("Token.Literal.Scalar") or (text.isspace() and "\n" not in text):
+        return "value"
     return ""
+
+
+def _value(words: str) -> str:
+    """A value as a whole: `on` is a truth value, and in `by: root on vm` it is none."""
+    value, shown = words.strip(), html.escape(words)
+    if not value or yaml.SafeLoader("").resolve(yaml.ScalarNode, value, (True, False)) == _STRING:
+        return shown
+    return f'<span style="color:{LITERAL}">{shown}</span>'
+
+
+_STRING = "tag:yaml.org,2002:str"
+_MARKS: Mapping[str, Callable[[str], str]] = {
+    "key": lambda words: f"<b>{html.escape(words)}</b>",
+    "value": _value,
+    "": html.escape,
+}
 
 
 class Diff(Text):
